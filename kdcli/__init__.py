@@ -1,0 +1,1 @@
+"""kdcli distils an image classifier into a small, deployable one."""

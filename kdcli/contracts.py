@@ -1,0 +1,33 @@
+"""What passes between the rooms: a batch of images, and what a network shows of one.
+
+Models, losses and data do not know each other; each of them knows these two.
+Letters: B batch, K classes, C channels, H and W height and width, D penultimate width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Features(NamedTuple):
+    """What a network shows of one batch. Which tensor is which stage: `kdcli.models.network`."""
+
+    logits: Tensor  # [B, K]
+    pooled: Tensor  # [B, D] penultimate features: what the classifier sees
+    stages: tuple[Tensor, ...] = ()  # [B, C_i, H_i, W_i], stem first, after the nonlinearity
+    preacts: tuple[Tensor, ...] = ()  # the same maps before it
+    others: tuple[Features, ...] = ()  # of the batch's further views (a loss with views = 2)
+    members: tuple[Features, ...] = ()  # of each teacher of an ensemble
+
+
+class Batch(NamedTuple):
+    """One training batch, all of it on the device."""
+
+    images: Tensor  # [B, 3, H, W] float, normalised
+    labels: Tensor  # [B] int64
+    index: Tensor  # [B] int64, row of each image in the training set
+    view: Tensor  # [B] int64, flip * (2P+1)^2 + dy * (2P+1) + dx for padding P
+    epoch: Tensor  # [] int64, from 0; a tensor, so that a captured step sees it move
+    others: tuple[Tensor, ...] = ()  # further views, each [B, 3, H, W]

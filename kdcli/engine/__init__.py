@@ -1,0 +1,1 @@
+"""From losses to a trained student: objective, update, the one training loop, checkpoints."""

@@ -1,0 +1,1 @@
+"""Files to deploy, each compared with torch before it takes its name."""

@@ -1,0 +1,74 @@
+"""Files that are either the old one or the new one, never a half: write aside, fsync, rename."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kdcli.errors import ENVIRONMENT, USAGE, KdcliError
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
+
+
+def checked_name(name: str, kind: str = "name") -> str:
+    """`name` if it is safe as one file name on every system, else KdcliError (usage)."""
+    device = name.split(".")[0].upper() in {"CON", "PRN", "AUX", "NUL"}
+    if not NAME.fullmatch(name) or device or name.endswith("."):
+        raise KdcliError(
+            f"{kind} {name[:80]!r} cannot be a file name: use letters, digits and . _ + -, "
+            "at most 128, not starting with a dot or dash.",
+            USAGE,
+        )
+    return name
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def environment_errors(what: str) -> Iterator[None]:
+    """Turn a failing disk or folder into one sentence (exit code 6)."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise KdcliError(f"cannot write {what}: {reason}.", ENVIRONMENT) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes its place, on failure it goes.
+
+    The order is data, fsync, rename, fsync of the folder, so that a power cut leaves one whole file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".tmp-{path.name}-{os.getpid()}"
+    try:
+        yield aside
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(aside, 0o666 & ~mask)  # safetensors writes 0600: a shared folder could not be read
+        sync(aside)
+        os.replace(aside, path)
+        sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace `path` by `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

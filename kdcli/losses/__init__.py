@@ -1,0 +1,87 @@
+"""The contract of a loss, and the table of losses: one file here, one paper; the file name is the loss's name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from kdcli.contracts import Batch, Features
+from kdcli.errors import KdcliError, unknown
+
+
+class Context(NamedTuple):
+    """All that a loss may know when it is built. Widths come from probing two images, never from a table."""
+
+    student: Features  # of two images, in evaluation mode
+    teacher: Features | None  # the same; None when the recipe has no teacher
+    teacher_net: nn.Module | None  # read it, never keep it as a submodule
+    classes: int
+    labels: Tensor  # [N] int64, of the training set, on the device
+    epochs: int  # of the main phase
+
+
+class Loss(nn.Module):
+    """One term of an objective.
+
+    Side modules are submodules and memories are buffers, so that the optimizer, `.to()` and the
+    checkpoint find them unaided. What a batch leaves behind passes through `kdcli.ranks.gather`
+    before it is remembered.
+    """
+
+    views = 1  # 2: the batch carries a second augmented view, answered in `Features.others`
+    reads = frozenset({"stages"})  # {"logits"} or {"logits", "pooled"} lets a bank stand in for the teacher
+
+    def __init__(self, ctx: Context):
+        super().__init__()
+
+    def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        """A scalar, before the weight that the recipe puts on it."""
+        raise NotImplementedError
+
+    def wrap(self, student: nn.Module) -> nn.Module:
+        """The network to train and deploy in place of `student`; called once, at build time."""
+        return student
+
+    def after_step(self) -> None:
+        """Called after the optimizer's step: queues, memories, moving averages."""
+
+
+def names() -> list[str]:
+    """Every loss, by listing the folder; imports none of them."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> type[Loss]:
+    """The one Loss that the file `name` defines; KdcliError for a name that is not there."""
+    if name not in names():
+        raise unknown("loss", name, names())
+    module = importlib.import_module(f"{__name__}.{name}")
+    found = [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item) and issubclass(item, Loss) and item.__module__ == module.__name__
+    ]
+    assert len(found) == 1, f"{module.__name__} must define exactly one Loss, found {found}"
+    return found[0]
+
+
+def hyperparameters(name: str) -> dict[str, object]:
+    """Constructor arguments of a loss with their defaults, as a recipe may set them."""
+    parameters = list(inspect.signature(load(name).__init__).parameters.values())[2:]
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def build(name: str, ctx: Context, **arguments: object) -> Loss:
+    """Construct the loss `name`; an argument it does not have is an error with the nearest match."""
+    known = hyperparameters(name)
+    for argument in arguments:
+        if argument not in known:
+            raise unknown(f"setting of loss '{name}'", argument, known)
+    missing = [key for key, value in known.items() if value is inspect.Parameter.empty and key not in arguments]
+    if missing:
+        raise KdcliError(f"loss '{name}' needs {', '.join(missing)}; set it in the recipe's [losses.{name}].")
+    return load(name)(ctx, **arguments)

@@ -1,0 +1,1 @@
+"""What a trained student is worth elsewhere: the linear probe on frozen features."""
