@@ -1,0 +1,183 @@
+"""Datasets by name. A table of plain data: importing it imports neither torch nor numpy."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
+
+from kdcli.errors import DATA, KdcliError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Triple = tuple[float, float, float]
+
+
+class Entry(NamedTuple):
+    """One line of the table. Counts are those of the official splits."""
+
+    summary: str
+    module: str  # kdcli.data.<module> reads it
+    classes: int
+    size: int  # height and width of the stored images, pixels
+    train: int  # images
+    test: int  # images
+    mean: Triple  # of pixels in [0, 1], per channel
+    std: Triple
+    megabytes: int  # of the download; 0: nothing is downloaded
+    licence: str
+    citation: str
+
+
+NOT_STATED = "none stated by the authors; research use, cite the paper"
+TABLE: dict[str, Entry] = {
+    "cifar100": Entry(
+        "100 classes of 32x32 photographs",
+        *("cifar", 100, 32, 50_000, 10_000),
+        (0.5071, 0.4867, 0.4408),
+        (0.2675, 0.2565, 0.2761),
+        *(169, NOT_STATED),
+        "Krizhevsky: Learning Multiple Layers of Features from Tiny Images. 2009",
+    ),
+    "cifar10": Entry(
+        "10 classes of 32x32 photographs",
+        *("cifar", 10, 32, 50_000, 10_000),
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+        *(170, NOT_STATED),
+        "Krizhevsky: Learning Multiple Layers of Features from Tiny Images. 2009",
+    ),
+    "stl10": Entry(
+        "10 classes of 96x96 photographs, the usual probe target at 32x32",
+        *("stl10", 10, 96, 5_000, 8_000),
+        (0.4467, 0.4398, 0.4066),
+        (0.2603, 0.2566, 0.2712),
+        *(2640, NOT_STATED + "; the images are from ImageNet"),
+        "Coates, Lee, Ng: An Analysis of Single-Layer Networks in Unsupervised Feature Learning. "
+        "AISTATS 2011",
+    ),
+    "tinyimagenet": Entry(
+        "200 classes of 64x64 photographs",
+        *("tinyimagenet", 200, 64, 100_000, 10_000),
+        (0.4802, 0.4481, 0.3975),
+        (0.2770, 0.2691, 0.2821),
+        *(248, "ImageNet's terms: non-commercial research and education"),
+        "Stanford CS231N, from Deng et al.: ImageNet. CVPR 2009",
+    ),
+    "shapes": Entry(
+        "10 classes of drawn shapes, embedded: rendered from a seed, nothing to download",
+        *("shapes", 10, 32, 8_000, 2_000),
+        (0.5, 0.5, 0.5),
+        (0.25, 0.25, 0.25),
+        *(0, "Apache-2.0, part of kdcli"),
+        "kdcli",
+    ),
+}
+FOLDER = "folder:"  # folder:PATH, with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png
+
+
+class Split(NamedTuple):
+    """Images and their classes, on the host until somebody moves them."""
+
+    images: Tensor  # [N, 3, H, W] uint8
+    labels: Tensor  # [N] int64
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset in memory, and what a run has to write down about it."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: Triple
+    std: Triple
+    train: Split
+    test: Split
+    padding: int  # pixels of zeros on each side before a random crop: 4 at 32x32
+    digest: str  # BLAKE2b, hex, of all image and label bytes
+    source: str  # the file or folder it was read from
+    notes: tuple[str, ...] = ()  # what the reader should be told
+
+    @property
+    def size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.train.images.shape[-1]
+
+
+class Status(NamedTuple):
+    """What `kdcli datasets` and `kdcli doctor` say of one dataset."""
+
+    name: str
+    ready: bool  # can be loaded without the network
+    place: str  # where it lies, or would be downloaded to
+    detail: str
+
+
+def canonical(name: str) -> str:
+    """The name in the table that is meant ('CIFAR-100' -> 'cifar100'); `folder:PATH` made absolute.
+
+    >>> canonical("Tiny-ImageNet")
+    'tinyimagenet'
+    """
+    if name.startswith(FOLDER):
+        return FOLDER + os.path.abspath(os.path.expanduser(name[len(FOLDER) :]))
+    folded = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    if folded not in TABLE:
+        raise unknown("dataset", name, TABLE, "Images of your own: folder:PATH.")
+    return folded
+
+
+def reader(name: str) -> ModuleType:
+    """The module that reads the dataset with this canonical name."""
+    module = "folder" if name.startswith(FOLDER) else TABLE[name].module
+    return importlib.import_module(f"{__name__}.{module}")
+
+
+def load(
+    name: str,
+    data_dir: Path | str,
+    *,
+    download: bool = True,
+    train_per_class: int | None = None,
+    size: int | None = None,
+) -> Dataset:
+    """Read a dataset into memory.
+
+    `train_per_class` keeps the first so many training images of each class. `size` stretches every
+    image to size x size with PIL's bilinear filter. Raises KdcliError (data) when the dataset is
+    missing or broken, (usage) for a name or number that cannot be.
+    """
+    from kdcli.data.assemble import assemble
+
+    if train_per_class is not None and train_per_class < 1:
+        raise KdcliError(f"train_per_class is {train_per_class}; it must be at least 1.")
+    if size is not None and not 8 <= size <= 512:
+        raise KdcliError(f"image size is {size}; it must be between 8 and 512 pixels.")
+    name = canonical(name)
+    root = Path(data_dir).expanduser()
+    options = {"download": download, "size": size, "train_per_class": train_per_class}
+    try:
+        raw = reader(name).read(name, root, **options)
+    except OSError as error:
+        where = error.filename or root
+        raise KdcliError(
+            f"{name}: cannot read {where}: {error.strerror or error}.", DATA
+        ) from error
+    return assemble(name, raw, size, train_per_class)
+
+
+def inspect(name: str, data_dir: Path | str) -> Status:
+    """Whether a dataset can be loaded without the network, and where it lies; reads no image."""
+    name = canonical(name)
+    root = Path(data_dir).expanduser()
+    try:
+        place = reader(name).locate(name, root)
+    except (OSError, KdcliError) as error:
+        return Status(name, False, str(root), str(error))
+    if place is not None:
+        return Status(name, True, str(place), "ready")
+    return Status(name, False, str(root), f"downloaded when first used, {TABLE[name].megabytes} MB")

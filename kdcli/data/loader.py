@@ -1,0 +1,91 @@
+"""Batches for training and testing, from a dataset that lives on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from kdcli.contracts import Batch
+from kdcli.data import Dataset, Split
+from kdcli.data.augment import Augment, normalise
+from kdcli.data.plan import Plan, plan, rows
+
+__all__ = ["Loader", "normalise", "test_batches"]
+
+
+class Loader:
+    """The training batches of one rank; `batch` is the global batch over all ranks.
+
+    An epoch's plan goes to the device once. A step then slices, indexes and computes there: it
+    reads nothing back and copies nothing over.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch: int,
+        seed: int,
+        device: torch.device | str,
+        views: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.rows = rows(len(dataset.train.labels), batch, rank, world)
+        self.seed, self.views, self.padding = seed, views, dataset.padding
+        self.device = torch.device(device)
+        self.labels = dataset.train.labels.to(self.device)
+        self.augment = Augment(
+            dataset.train.images, dataset.mean, dataset.std, dataset.padding, self.device
+        )
+        self.notes: tuple[str, ...] = ()
+        if self.rows.left:
+            self.notes = (
+                f"{self.rows.left} of {self.rows.count:,} images stay out of each epoch: the last "
+                f"batch must divide evenly and batch norm needs 2 images a process (batch {batch}, "
+                f"{world} process{'es' if world > 1 else ''}); which ones changes every epoch.",
+            )
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch, the short last one included."""
+        return self.rows.steps
+
+    def plan(self, epoch: int) -> Plan:
+        """The plan of an epoch, on the device."""
+        drawn = plan(self.rows.count, self.seed, epoch, self.padding, self.views)
+        return Plan(*(tensor.to(self.device) for tensor in drawn))
+
+    def gather(self, plan: Plan, positions: slice | Tensor) -> Batch:
+        """The batch at these positions of the plan; a slice, or [B] int64 on the device.
+
+        With a tensor it is a function of device tensors only, so that a captured step can move on.
+        """
+        index, view = plan.perm[positions], plan.view[:, positions]
+        images, *others = (self.augment(index, each) for each in view.unbind())
+        return Batch(images, self.labels[index], index, view[0], plan.epoch, tuple(others))
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """This rank's batches of an epoch, from `first_step` on: what a resumed run still owes."""
+        planned = self.plan(epoch)
+        for step in range(first_step, self.steps):
+            yield self.gather(planned, self.rows.of(step))
+
+
+def test_batches(
+    split: Split,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str,
+    batch: int = 500,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`split` in order: images [B, 3, H, W] float32 normalised, channels last, and labels [B]."""
+    images, labels = split.images.to(device), split.labels.to(device)
+    for start in range(0, len(labels), batch):
+        part = slice(start, start + batch)
+        yield normalise(images[part], mean, std), labels[part]
+
+
+test_batches.__test__ = False  # pytest collects by name
