@@ -29,4 +29,6 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Kdcli
     near = difflib.get_close_matches(name.lower(), folded, n=1)
     guess = f" Did you mean '{folded[near[0]]}'?" if near else ""
     shown = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")
-    return KdcliError(f"unknown {kind} '{name}'.{guess} Known: {shown or 'none'}.{hint and ' ' + hint}")
+    return KdcliError(
+        f"unknown {kind} '{name}'.{guess} Known: {shown or 'none'}.{hint and ' ' + hint}"
+    )

@@ -33,6 +33,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def settle(path: Path) -> None:
+    """Give a finished file the permissions of the umask, and flush it to the disk."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)  # safetensors writes 0600: a group could not read its results
+    sync(path)
+
+
 @contextmanager
 def environment_errors(what: str) -> Iterator[None]:
     """Turn a failing disk or folder into one sentence (exit code 6)."""
@@ -47,16 +55,13 @@ def environment_errors(what: str) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes its place, on failure it goes.
 
-    The order is data, fsync, rename, fsync of the folder, so that a power cut leaves one whole file.
+    The order is data, fsync, rename, fsync of the folder: a power cut leaves one whole file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.parent / f".tmp-{path.name}-{os.getpid()}"
     try:
         yield aside
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(aside, 0o666 & ~mask)  # safetensors writes 0600: a shared folder could not be read
-        sync(aside)
+        settle(aside)
         os.replace(aside, path)
         sync(path.parent)
     finally:

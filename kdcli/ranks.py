@@ -36,7 +36,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 def gather(tensor: Tensor) -> Tensor:
     """The rows of every rank, [B, ...] each -> [B * world, ...], without gradient.
 
-    A loss passes through it whatever a batch leaves in a memory, so that every rank remembers the same.
+    Whatever a batch leaves in a memory passes through it, so that every rank remembers the same.
     """
     if world() == 1:
         return tensor.detach()

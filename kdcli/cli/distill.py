@@ -1,0 +1,200 @@
+"""`kdcli distill --recipe NAME --student MODEL`: train a student under a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdcli.cli import options as o
+from kdcli.errors import KdcliError
+from kdcli.recipes import Recipe
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(rich_help_panel=o.TRAIN)(distill)
+
+
+def distill(
+    recipe: Annotated[
+        str,
+        typer.Option(
+            autocompletion=o.complete_recipe,
+            help="A name of `kdcli recipes`, a .toml file, or several: at+kd.",
+        ),
+    ],
+    student: Annotated[
+        str, typer.Option(autocompletion=o.complete_model, help="A name of `kdcli models`.")
+    ],
+    teacher: Annotated[
+        str, typer.Option(help="A run, a checkpoint file or a model; the recipe's if absent.")
+    ] = "",
+    teacher_model: Annotated[
+        str, typer.Option(help="The architecture of a checkpoint file that does not say it.")
+    ] = "",
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also train the student without a teacher.")
+    ] = False,
+    allow_weak_teacher: Annotated[
+        bool, typer.Option("--allow-weak-teacher", help="Distil a teacher at chance level too.")
+    ] = False,
+    dataset: Annotated[
+        str, typer.Option(autocompletion=o.complete_dataset, help="The teacher's if absent.")
+    ] = "",
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    lr: o.Rate = None,
+    seed: o.Seed = 0,
+    seeds: o.Seeds = "",
+    settings: o.Settings = None,
+    train_per_class: o.PerClass = None,
+    name: o.Name = "",
+    resume: o.Resume = False,
+    overwrite: o.Overwrite = False,
+    dry_run: o.DryRun = False,
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    data_dir: o.DataDir = Path("data"),
+    run_dir: o.RunDir = Path("runs"),
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Distil a student under a trained teacher.
+
+    Example: kdcli distill --recipe mcld --student resnet8x4   (after: kdcli teach resnet32x4)
+    """
+    from kdcli import models, recipes
+    from kdcli.cli import screen, training
+    from kdcli.settings import for_pair
+
+    screen.quieten(quiet)
+    student = models.canonical(student)
+    written = recipes.load(recipe)
+    order = training.Order(
+        data_dir,
+        run_dir,
+        device,
+        threads,
+        name,
+        resume,
+        overwrite,
+        dry_run,
+        json,
+        allow_weak_teacher,
+    )
+    training.checked_folder(run_dir)
+    training.limit_threads(threads)
+    for text in recipes.conflicts(
+        [recipes.load(p) for p in recipe.split("+")] if "+" in written.summary else []
+    ):
+        screen.console.print(f"[yellow]{text}[/yellow]")
+    told, origin = None, "the recipe has none"
+    if _needs_teacher(written):
+        told, origin = find_teacher(
+            teacher or written.teacher, teacher_model, dataset, run_dir, not teacher
+        )
+    where = dataset or (told or {}).get("dataset") or "cifar100"
+    base = for_pair(written, (told or {}).get("model", ""), student)
+    chosen = training.adjusted(base, epochs, batch_size, lr, settings)
+    order.origins = {
+        "recipe": (written.name, "--recipe"),
+        "student": (student, "--student"),
+        "teacher": (told and f"{told['model']} ({told['path']})", origin),
+        "dataset": (where, "--dataset" if dataset else "the teacher's" if told else "default"),
+    }
+    training.show(written, chosen, order)
+    plans = [(chosen, told, name)]
+    if baseline:
+        alone = training.adjusted(recipes.load("ce"), epochs, batch_size, lr, None)
+        plans.append((alone, None, f"{name}-baseline" if name else ""))
+    results = []
+    for number in training.parse_seeds(seeds, seed):
+        for plan, source, order.name in plans:
+            config = {
+                "kind": "distill", "student": student, "teacher": source, "dataset": where,
+                "train_per_class": train_per_class, "recipe": plan.to_dict(), "seed": number,
+            }  # fmt: skip
+            results.append(training.train(training.record_machine(config), order))
+    if not dry_run:
+        training.tell(results, "kdcli eval, kdcli probe stl10, kdcli export onnx", json)
+
+
+def _needs_teacher(recipe: Recipe) -> bool:
+    """Whether any loss of the recipe reads a teacher's features."""
+    from kdcli import losses
+
+    terms = [*recipe.minimize, *(term for phase in recipe.pretrain for term in phase.minimize)]
+    return any(losses.load(recipe.losses.get(t, {}).get("use", t)).reads for t in terms)
+
+
+def find_teacher(
+    asked: str, model: str, dataset: str, run_dir: Path, by_recipe: bool
+) -> tuple[dict[str, Any], str]:
+    """The teacher to take, and where the choice came from.
+
+    `asked` is a run, a file, or a model whose newest finished run is taken.
+    """
+    from kdcli import models, runs
+    from kdcli.engine.checkpoint import digest
+
+    path = Path(asked)
+    if path.is_file():
+        found = {"model": models.canonical(model) if model else "", "path": str(path), "run": ""}
+        return _with_file(found, digest(path)), "--teacher, a file"
+    if (run_dir / asked / "config.json").is_file() or (path / "config.json").is_file():
+        run = runs.find(run_dir, asked)
+        if not run.finished:
+            raise KdcliError(
+                f"the teacher's run {run.path} is unfinished; kdcli resume {run.name} ends it."
+            )
+        return _of_run(run, digest(run.model)), "--teacher, a run"
+    name = models.canonical(asked)
+    wanted = {"student": name} | ({"dataset": dataset} if dataset else {})
+    run = runs.newest(run_dir, kind="teach", **wanted) or runs.newest(run_dir, **wanted)
+    if run is None:
+        others = [
+            r.name for r in runs.all_runs(run_dir) if r.finished and r.config["kind"] == "teach"
+        ]
+        have = (
+            f" or distil one that is there with --teacher: {', '.join(others[-3:])}."
+            if others
+            else ""
+        )
+        flag = f" --dataset {dataset}" if dataset and dataset != "cifar100" else ""
+        raise KdcliError(
+            f"there is no trained {name} in {run_dir}. First run: "
+            f"kdcli teach {name}{flag}{have or '.'}"
+        )
+    origin = f"{'the recipe' if by_recipe else '--teacher'}: the newest {name} in {run_dir}"
+    return _of_run(run, digest(run.model)), origin
+
+
+def _of_run(run: Any, content: str) -> dict[str, Any]:
+    config = run.config
+    return {
+        "model": config["student"], "path": str(run.model), "run": run.name, "blake2b": content,
+        "dataset": config["dataset"], "top1": run.result["top1"],
+    }  # fmt: skip
+
+
+def _with_file(found: dict[str, Any], content: str) -> dict[str, Any]:
+    """A checkpoint file; one of kdcli's own says its architecture and dataset."""
+    from kdcli.models import weights
+
+    told = weights.info(Path(found["path"])) if not found["model"] else {}
+    if not found["model"] and not told:
+        raise KdcliError(
+            f"{found['path']} does not say its architecture; add --teacher-model NAME "
+            "(kdcli models lists them)."
+        )
+    name = found["model"] or told["architecture"]["name"]
+    return {
+        **found,
+        "model": name,
+        "blake2b": content,
+        "dataset": told.get("dataset"),
+        "top1": None,
+    }

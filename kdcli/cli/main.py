@@ -1,0 +1,69 @@
+"""The `kdcli` command. Nothing here imports torch: `kdcli --help` answers at once."""
+
+import importlib
+import os
+import sys
+
+import typer
+
+from kdcli.errors import KdcliError
+
+app = typer.Typer(
+    help="Distil an image classifier into a small, deployable one: from a published recipe to a "
+    "verified ONNX file.\n\nStart with [bold]kdcli demo[/bold], or: kdcli teach resnet32x4, "
+    "kdcli distill --recipe mcld --student resnet8x4, kdcli probe stl10, kdcli eval, "
+    "kdcli export onnx.\n\nKDCLI_DATA_DIR and KDCLI_RUN_DIR set where data and runs are.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS = ["teach", "distill", "resume", "probe", "eval", "export", "demo", "recipes", "models",
+            "datasets", "runs", "doctor"]  # fmt: skip
+for _name in COMMANDS:
+    importlib.import_module(f"kdcli.cli.{_name}").add_to(app)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("kdcli"))
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run the command line; every error is one line and an exit code, a traceback needs --debug."""
+    try:
+        app()
+    except KdcliError as error:
+        _leave(str(error), error.code)
+    except KeyboardInterrupt:
+        _leave("interrupted.", 130)
+    except BrokenPipeError:
+        # the reader of our output is gone, e.g. `| head`; Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _leave("out of memory; try a smaller --batch-size.", 6)
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
+            _leave(
+                f"out of GPU memory ({str(error).splitlines()[0]}); try a smaller --batch-size.", 6
+            )
+        _leave(
+            f"{type(error).__name__}: {error}. This is a fault of kdcli; --debug shows where.", 1
+        )
+
+
+def _leave(message: str, code: int) -> None:
+    if "--debug" in sys.argv and sys.exc_info()[0] is not None:
+        import traceback
+
+        traceback.print_exc()
+    print(f"kdcli: {message}", file=sys.stderr)
+    sys.exit(code)

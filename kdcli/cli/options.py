@@ -1,0 +1,85 @@
+"""Options that several commands share, and what completes them; nothing here imports torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TRAIN, JUDGE, DEPLOY, LOOK = "Train", "Judge", "Deploy", "Look up"
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Recipe names that begin so; after a `+`, of the part behind it."""
+    from kdcli import recipes
+
+    head, plus, tail = incomplete.rpartition("+")
+    return [f"{head}{plus}{name}" for name in recipes.names() if name.startswith(tail)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Model names that begin so."""
+    from kdcli import models
+
+    return [name for name in models.TABLE if name.lower().startswith(incomplete.lower())]
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """Dataset names that begin so."""
+    from kdcli import data
+
+    return [name for name in data.TABLE if name.startswith(incomplete)]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Names of finished and unfinished runs that begin so."""
+    import os
+
+    from kdcli import runs
+
+    folder = Path(os.environ.get("KDCLI_RUN_DIR", "runs"))
+    return [run.name for run in runs.all_runs(folder) if run.name.startswith(incomplete)]
+
+
+DataDir = Annotated[
+    Path, typer.Option(envvar="KDCLI_DATA_DIR", help="Where datasets are, or are downloaded to.")
+]
+RunDir = Annotated[Path, typer.Option(envvar="KDCLI_RUN_DIR", help="Where runs are kept.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; the machine's cores if absent.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+DatasetName = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete_dataset,
+        help="cifar100, shapes, ... (kdcli datasets) or folder:PATH.",
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Length of the run; milestones keep their share of it.")
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a step; published: 64.")]
+Rate = Annotated[
+    float | None, typer.Option("--lr", help="Learning rate; published: the student family's.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides everything that is random.")]
+Seeds = Annotated[str, typer.Option(help="Several runs, e.g. 0,1,2: their mean and deviation.")]
+Name = Annotated[str, typer.Option(help="Folder of the run in the run folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run of this name stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run of this name.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key.path=value over the recipe, e.g. losses.kd.temperature=2."),
+]
+PerClass = Annotated[
+    int | None, typer.Option(min=1, help="Train on this many images a class; all if absent.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show shapes, cost, memory and time; train nothing.")
+]
+RunName = Annotated[
+    str, typer.Option("--run", autocompletion=complete_run, help="A run's name or folder.")
+]

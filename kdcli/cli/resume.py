@@ -1,0 +1,52 @@
+"""`kdcli resume [RUN]`: go on where a run stopped."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdcli.cli import options as o
+from kdcli.errors import KdcliError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(rich_help_panel=o.TRAIN)(resume)
+
+
+def resume(
+    run: Annotated[
+        str,
+        typer.Argument(autocompletion=o.complete_run, help="The newest unfinished one if absent."),
+    ] = "",
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    data_dir: o.DataDir = Path("data"),
+    run_dir: o.RunDir = Path("runs"),
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Go on where a run stopped, to the same bits as if it had not.
+
+    Example: kdcli resume teach-resnet32x4-cifar100-s0
+    """
+    from kdcli import runs
+    from kdcli.cli import screen, training
+
+    screen.quieten(quiet)
+    if run:
+        found = runs.find(run_dir, run)
+    else:
+        unfinished = [r for r in runs.all_runs(run_dir) if not r.finished]
+        if not unfinished:
+            raise KdcliError(f"no run in {run_dir} is unfinished.")
+        found = unfinished[-1]
+    training.limit_threads(threads or found.config["machine"]["threads"])
+    config = training.record_machine({k: v for k, v in found.config.items() if k != "format"})
+    order = training.Order(
+        data_dir, found.path.parent, device, threads, found.name, resume=True, json=json
+    )
+    order.origins = {"run": (found.path, "argument" if run else "the newest unfinished run")}
+    screen.resolved("", order.origins)
+    training.tell([training.train(config, order)], "kdcli eval, kdcli export onnx", json)

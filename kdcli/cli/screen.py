@@ -1,0 +1,68 @@
+"""Where words go: data to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def quieten(quiet: bool) -> None:
+    """Say nothing on standard error but errors."""
+    console.quiet = quiet
+
+
+def emit(value: object) -> None:
+    """`value` as JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], **options: Any
+) -> Table:
+    """A table with a title; numbers stand to the right."""
+    made = Table(title=title or None, title_justify="left", header_style="bold", **options)
+    rows = [list(row) for row in rows]
+    for number, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[number], (int, float)) for row in rows)
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(_shown(cell) for cell in row))
+    return made
+
+
+def _shown(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.2f}"
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+
+
+def resolved(title: str, origins: Mapping[str, tuple[object, str]]) -> None:
+    """What a command will do, and where each choice came from."""
+    rows = [(key, str(value), origin) for key, (value, origin) in origins.items()]
+    console.print(
+        table(title, ["", "value", "from"], rows, show_edge=False, pad_edge=False, box=None)
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(75), duration(8000), duration(200000)
+    ('1 min 15 s', '2 h 13 min', '2 d 8 h')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,74 @@
+"""`kdcli teach MODEL`: pre-train a teacher."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdcli.cli import options as o
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(rich_help_panel=o.TRAIN)(teach)
+
+
+def teach(
+    model: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=o.complete_model,
+            help="A name of `kdcli models`, torchvision:NAME, timm:NAME or package.module:factory.",
+        ),
+    ],
+    dataset: o.DatasetName = "cifar100",
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    lr: o.Rate = None,
+    seed: o.Seed = 0,
+    seeds: o.Seeds = "",
+    settings: o.Settings = None,
+    train_per_class: o.PerClass = None,
+    name: o.Name = "",
+    resume: o.Resume = False,
+    overwrite: o.Overwrite = False,
+    dry_run: o.DryRun = False,
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    data_dir: o.DataDir = Path("data"),
+    run_dir: o.RunDir = Path("runs"),
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Pre-train a teacher with cross-entropy alone.
+
+    Example: kdcli teach resnet32x4   (or, in minutes: kdcli teach resnet8 --dataset shapes)
+    """
+    from kdcli import models, recipes
+    from kdcli.cli import screen, training
+
+    screen.quieten(quiet)
+    student = models.canonical(model)
+    base = recipes.load("teach")
+    recipe = training.adjusted(base, epochs, batch_size, lr, settings)
+    order = training.Order(
+        data_dir, run_dir, device, threads, name, resume, overwrite, dry_run, json
+    )
+    training.checked_folder(run_dir)
+    training.limit_threads(threads)
+    order.origins = {
+        "model": (student, "argument"),
+        "dataset": (dataset, "default" if dataset == "cifar100" else "--dataset"),
+        "recipe": (recipe.name, "what a teacher is trained with"),
+    }
+    training.show(base, recipe, order)
+    results = []
+    for number in training.parse_seeds(seeds, seed):
+        config = {
+            "kind": "teach", "student": student, "teacher": None, "dataset": dataset,
+            "train_per_class": train_per_class, "recipe": recipe.to_dict(), "seed": number,
+        }  # fmt: skip
+        results.append(training.train(training.record_machine(config), order))
+    if not dry_run:
+        training.tell(results, "kdcli distill --recipe mcld --student resnet8x4", json)

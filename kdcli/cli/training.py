@@ -1,0 +1,209 @@
+"""What teach, distill and resume share: one configuration, or several, trained and told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdcli import runs
+from kdcli.cli import screen
+from kdcli.cli.screen import console, duration
+from kdcli.errors import STOPPED, USAGE, KdcliError
+from kdcli.files import checked_name
+from kdcli.recipes import Recipe
+from kdcli.runs import Run
+from kdcli.settings import differences, override, parse_settings, scaled
+
+Origins = dict[str, tuple[object, str]]
+
+
+@dataclass
+class Order:
+    """What was asked of a training command, beside the model and the recipe."""
+
+    data_dir: Path
+    run_dir: Path
+    device: str = "auto"
+    threads: int | None = None
+    name: str = ""
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    json: bool = False
+    allow_weak_teacher: bool = False
+    origins: Origins = field(default_factory=dict)
+
+
+def adjusted(
+    recipe: Recipe,
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    settings: list[str] | None,
+) -> Recipe:
+    """The recipe as the flags want it: first its own length, then what was set by name."""
+    asked = parse_settings(settings or [])
+    length = asked.pop("epochs", None) if epochs is None else epochs
+    if length is not None and (not isinstance(length, int) or length < 1):
+        raise KdcliError(f"epochs is {length!r}, but must be a whole number of at least 1.")
+    flags = {key: value for key, value in (("batch", batch), ("lr", lr)) if value is not None}
+    return override(scaled(recipe, length), {**asked, **flags})
+
+
+def parse_seeds(text: str, seed: int) -> list[int]:
+    """`0,1,2` as numbers; the one `seed` when there is no list."""
+    if not text:
+        return [seed]
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise KdcliError(
+            f"--seeds {text!r} must be whole numbers with commas, e.g. 0,1,2."
+        ) from None
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise KdcliError(f"--seeds {text!r}: each seed once, none below 0.")
+    return seeds
+
+
+def limit_threads(threads: int | None) -> None:
+    """Set the CPU threads of torch before it does anything."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def show(base: Recipe, recipe: Recipe, order: Order) -> None:
+    """Print what was resolved, from where, and what differs from the recipe as it stands."""
+    screen.resolved("", order.origins)
+    console.print(f"minimize {recipe.formula()}")
+    for key, before, now in differences(recipe, base):
+        console.print(f"[dim]{key}:[/dim] {now} [dim](recipe: {before})[/dim]")
+
+
+def train(config: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """One run from its configuration: begun, resumed, or shown if it is finished; its result."""
+    name = checked_name(order.name, "run name") if order.name else _default_name(config)
+    run = Run(order.run_dir / name)
+    if order.dry_run:
+        from kdcli.cli.rehearsal import rehearse
+
+        return rehearse(config, order, run.path)
+    with run.locked():
+        if not _begin(run, config, order):
+            return {"run": str(run.path), **run.result}
+        return {"run": str(run.path), **_train(run, config, order)}
+
+
+def _default_name(config: Mapping[str, Any]) -> str:
+    teacher = (config.get("teacher") or {}).get("model", "")
+    return runs.default_name(
+        config["kind"], config["recipe"]["name"], teacher, config["student"], config["dataset"],
+        config["seed"],
+    )  # fmt: skip
+
+
+def _begin(run: Run, config: Mapping[str, Any], order: Order) -> bool:
+    """Make the folder ready; False if the run is finished and asked for again."""
+    if run.config and order.overwrite:
+        for path in run.path.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        run = Run(run.path)
+    if run.config:
+        changed = run.differences(config)
+        if changed:
+            raise KdcliError(
+                f"{run.path} holds another run ({'; '.join(changed[:6])}). Give this one a --name, "
+                "or --overwrite to replace it."
+            )
+        if run.finished:
+            console.print(f"{run.path} is finished; --overwrite trains it again.")
+            return False
+        if not order.resume:
+            raise KdcliError(
+                f"{run.path} is unfinished: --resume goes on, --overwrite starts again.", USAGE
+            )
+        was, now = run.config["machine"]["threads"], config["machine"]["threads"]
+        if was != now:
+            console.print(
+                f"[yellow]{was} threads then, {now} now: equal, but not bit for bit.[/yellow]"
+            )
+        return True
+    if order.resume:
+        console.print(f"Nothing to resume in {run.path}: starting.")
+    run.begin(config)
+    return True
+
+
+def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    from kdcli.cli.progress import Screen
+    from kdcli.engine.session import Session
+    from kdcli.engine.stop import Stop
+
+    display = Screen(run.name)
+    with Stop() as stop:
+        session = Session(config, order.data_dir, order.device, display)
+        if session.teacher:
+            top1 = session.check_teacher(order.allow_weak_teacher)
+            console.print(f"[dim]teacher: {top1:.1f} % on the first test images[/dim]")
+        phases = session.phases()
+        display.expect(sum(p.epochs for p in phases), session.loader.steps, session.recipe.batch)
+        try:
+            with display:
+                return session.run(run, stop)
+        except KdcliError as error:
+            if error.code != STOPPED:
+                raise
+            raise KdcliError(f"{error} Go on with: kdcli resume {run.name}", STOPPED) from None
+
+
+def tell(results: list[dict[str, Any]], next_command: str, as_json: bool) -> None:
+    """The end of a command: a row a run, mean and deviation of several, what to do next."""
+    if as_json:
+        screen.emit(results[0] if len(results) == 1 else results)
+        return
+    rows = []
+    for r in results:
+        best = f"{r['best']['top1']:.2f} (epoch {r['best']['epoch']})"
+        rows.append([Path(r["run"]).name, r["top1"], r["top5"], best, duration(r["wall_seconds"])])
+    columns = ["run", "top-1, last epoch", "top-5", "best epoch, on the test set", "time"]
+    screen.out.print(screen.table("", columns, rows))
+    if len(results) > 1:
+        values = [r["top1"] for r in results]
+        screen.out.print(
+            f"top-1 of {len(values)} runs: "
+            f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+        )
+    console.print(f"Next: [bold]{next_command}[/bold]")
+
+
+def record_machine(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with what the bits depend on."""
+    from importlib.metadata import version
+
+    import torch
+
+    return {**config, "kdcli": version("kdcli"), "machine": {"threads": torch.get_num_threads()}}
+
+
+def checked_folder(path: Path) -> None:
+    """The run folder must take files before anything long begins."""
+    from kdcli.errors import ENVIRONMENT
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError as error:
+        raise KdcliError(
+            f"cannot make the run folder {path}: {error.strerror}.", ENVIRONMENT
+        ) from error
+    if not writable:
+        raise KdcliError(
+            f"the run folder {path} cannot be written; choose another with --run-dir.", ENVIRONMENT
+        )

@@ -1,0 +1,159 @@
+"""Everything a resume needs, written so that a kill at any instant leaves a whole checkpoint.
+
+A checkpoint is a folder `step-<n>/`: `tensors.safetensors`, `state.json`, and `MANIFEST.json` with
+the size and digest of both, written last. The folder is made under a temporary name beside its
+place, flushed, then renamed. Safetensors alone does not notice a flipped bit: the manifest does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
+from kdcli.files import environment_errors, settle, sync
+
+FORMAT = 1
+FAULT = "KDCLI_FAULTPOINT"
+
+
+def faultpoint(name: str) -> None:
+    """Die here without warning if a test has armed this point; otherwise nothing."""
+    if os.environ.get(FAULT) == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def digest(path: Path) -> str:
+    """BLAKE2b of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest `keep` of them, oldest deleted last."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder = folder
+        self.keep = keep
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, oldest first."""
+        found = self.folder.glob("step-*") if self.folder.is_dir() else []
+        numbers = [path.name.removeprefix("step-") for path in found]
+        return sorted(int(number) for number in numbers if number.isdigit())
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of `step` stands."""
+        return self.folder / f"step-{step:08d}"
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> Path:
+        """Write the checkpoint of `step`, then delete all but the newest `keep`."""
+        final = self.path(step)
+        if final.exists():  # saved before a resume that made no step: the same state
+            return final
+        with environment_errors(f"checkpoint {final}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            needed = sum(tensor.nbytes for tensor in tensors.values()) + (1 << 20)
+            free = shutil.disk_usage(self.folder).free
+            if free < needed:
+                raise KdcliError(
+                    f"the disk of {self.folder} is full: a checkpoint needs {needed:,} bytes, "
+                    f"{free:,} are free. The last checkpoint is kept; free some space and resume.",
+                    ENVIRONMENT,
+                )
+            aside = self.folder / f".tmp-{final.name}-{os.getpid()}"
+            try:
+                self._write(aside, tensors, state)
+                faultpoint("before-rename")
+                os.rename(aside, final)
+                faultpoint("after-rename")
+                sync(self.folder)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            for old in self.steps()[: -self.keep]:
+                shutil.rmtree(self.path(old))
+        return final
+
+    def _write(
+        self, aside: Path, tensors: Mapping[str, Tensor], state: Mapping[str, object]
+    ) -> None:
+        from safetensors.torch import save_file
+
+        faultpoint("before-write")
+        aside.mkdir()
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, aside / "tensors.safetensors", metadata={"format": "pt"})
+        faultpoint("mid-write")
+        (aside / "state.json").write_text(json.dumps({"format": FORMAT, **state}), encoding="utf-8")
+        files = {}
+        for path in sorted(aside.iterdir()):
+            settle(path)
+            files[path.name] = {"bytes": path.stat().st_size, "blake2b": digest(path)}
+        faultpoint("before-manifest")
+        manifest = aside / "MANIFEST.json"
+        manifest.write_text(json.dumps({"format": FORMAT, "files": files}), encoding="utf-8")
+        settle(manifest)
+        sync(aside)
+
+    def _sweep(self) -> None:
+        """Delete what a process that is gone left half-written."""
+        for path in self.folder.glob(".tmp-*"):
+            owner = path.name.rpartition("-")[2]
+            if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def load(self, note: Callable[[str], None]) -> tuple[dict[str, Tensor], dict] | None:
+        """The newest whole checkpoint as (tensors, state); None when there is none at all.
+
+        A damaged one is set aside as `*.corrupt` and the one before is taken, saying so.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self._read(self.path(step))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                aside = self.path(step).with_name(f"step-{step:08d}.corrupt")
+                shutil.rmtree(aside, ignore_errors=True)
+                os.rename(self.path(step), aside)
+                older = [s for s in self.steps() if s < step]
+                then = (
+                    f"taking the one of step {older[-1]}" if older else "and there is no older one"
+                )
+                note(f"The checkpoint of step {step} is damaged ({error}); {then}.")
+        if steps or list(self.folder.glob("*.corrupt")):
+            raise KdcliError(
+                f"every checkpoint in {self.folder} is damaged; nothing was deleted. --overwrite "
+                "starts again.",
+                CHECKPOINT,
+            )
+        return None
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        manifest = json.loads((path / "MANIFEST.json").read_text(encoding="utf-8"))
+        if manifest["format"] > FORMAT:
+            raise KdcliError(
+                f"{path} was written by a newer kdcli (checkpoint format {manifest['format']}, "
+                f"this one reads up to {FORMAT}); upgrade kdcli to resume.",
+                CHECKPOINT,
+            )
+        for name, expected in manifest["files"].items():
+            if (path / name).stat().st_size != expected["bytes"]:
+                raise ValueError(f"{name} has another size than its manifest says")
+            if digest(path / name) != expected["blake2b"]:
+                raise ValueError(f"{name} does not match its checksum")
+        try:
+            tensors = load_file(path / "tensors.safetensors")
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+        return tensors, json.loads((path / "state.json").read_text(encoding="utf-8"))

@@ -1,0 +1,67 @@
+"""Student, teacher and losses as one module: a batch in, named weighted terms out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdcli.contracts import Batch, Features
+from kdcli.losses import Loss
+from kdcli.models.network import Network
+
+
+class Teacher(Protocol):
+    """What answers `features` and is never trained."""
+
+    def features(self, batch: Batch) -> Features: ...
+
+
+class Objective(nn.Module):
+    """The weighted sum that training minimises, kept apart by term.
+
+    The teacher is no submodule: `parameters()`, `state_dict()` and `train()` cannot see it.
+    Weights are 0-dim device tensors, so that a schedule moves them without touching the step.
+    """
+
+    def __init__(
+        self, student: Network, losses: Mapping[str, Loss], teacher: Teacher | None = None
+    ):
+        super().__init__()
+        self.student = student
+        self.losses = nn.ModuleDict(losses)
+        self.teacher = teacher
+        self.weights: dict[str, Tensor] = {}
+
+    @property
+    def views(self) -> int:
+        """Augmented views of each image that the losses ask for."""
+        return max((loss.views for loss in self.losses.values()), default=1)
+
+    def weigh(self, weights: Mapping[str, float], device: torch.device) -> None:
+        """Set the weight of each term to compute; a term that is not named is not computed."""
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        for name, weight in weights.items():
+            slot = self.weights.setdefault(name, torch.zeros((), dtype=wide, device=device))
+            slot.fill_(weight)
+        self.weights = {name: self.weights[name] for name in weights}
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """`batch` -> student logits [B, K] and the weighted terms by name, each a scalar."""
+        teacher = self.teacher.features(batch) if self.teacher else None
+        student = self.student.features(batch.images)
+        if batch.others:
+            others = tuple(self.student.features(images) for images in batch.others)
+            student = student._replace(others=others)
+        terms = {}
+        for name, weight in self.weights.items():
+            value = self.losses[name](student, teacher, batch)
+            terms[name] = value * weight.to(value.dtype)
+        return student.logits, terms
+
+    def after_step(self) -> None:
+        """Let every active loss move its memories."""
+        for name in self.weights:
+            self.losses[name].after_step()

@@ -1,0 +1,225 @@
+"""From a resolved configuration to a trained network in its run folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdcli import data, losses, models
+from kdcli.data import Dataset
+from kdcli.data.loader import Loader
+from kdcli.engine import update
+from kdcli.engine.checkpoint import Checkpoints
+from kdcli.engine.evaluate import evaluate
+from kdcli.engine.objective import Objective
+from kdcli.engine.stop import Stop
+from kdcli.engine.teachers import Frozen
+from kdcli.engine.train import Phase, Report, Trainer
+from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
+from kdcli.models import weights
+from kdcli.models.network import Network
+from kdcli.recipes import Recipe, from_dict
+from kdcli.runs import Run
+
+FOREIGN_RATE = 0.05  # of networks outside the table: that of most families in it
+PROBED = 1000  # test images on which a teacher must beat chance before it teaches
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU; an absent device is an error (6)."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise KdcliError(
+            f"device '{name}' cannot be used here ({reason}); try --device auto.", ENVIRONMENT
+        ) from error
+    return device
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the bits of a result depend on besides the seed."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+class Session:
+    """Everything of one run, built and ready to train.
+
+    `config` is what `config.json` holds: kind, student, teacher, dataset, recipe, seed and so on.
+    """
+
+    def __init__(self, config: Mapping[str, Any], data_dir: Path, device: str, report: Report):
+        self.config, self.report = config, report
+        self.recipe: Recipe = from_dict(config["recipe"])
+        self.device = device_of(device)
+        self.dataset: Dataset = data.load(
+            config["dataset"], data_dir, train_per_class=config.get("train_per_class")
+        )
+        classes = len(self.dataset.classes)
+        self.teacher = self._read_teacher(classes) if config.get("teacher") else None
+        torch.manual_seed(config["seed"])
+        student = models.build(config["student"], classes=classes)
+        self.student: Network = self._place(student)
+        self.objective = self._objective()
+        self.loader = self._loader(views=self.objective.views)
+        for note in (*self.dataset.notes, *self.loader.notes):
+            report.note(note)
+
+    def _place(self, network: Network) -> Network:
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def _loader(self, views: int) -> Loader:
+        return Loader(
+            self.dataset,
+            batch=self.recipe.batch,
+            seed=self.config["seed"],
+            device=self.device,
+            views=views,
+        )
+
+    def _read_teacher(self, classes: int) -> Network:
+        told = self.config["teacher"]
+        network, _ = weights.read(Path(told["path"]), model=told["model"], classes=classes)
+        if network.head.out_features != classes:
+            raise KdcliError(
+                f"the teacher {told['path']} knows {network.head.out_features} classes, "
+                f"{self.dataset.name} has {classes}; take a teacher of the same dataset.",
+                CHECKPOINT,
+            )
+        return self._place(network)
+
+    def _objective(self) -> Objective:
+        """Losses over the probed features, in the recipe's order, and the student they wrap."""
+        images = torch.zeros(2, 3, self.dataset.size, self.dataset.size, device=self.device)
+        probe = {}
+        with torch.no_grad():
+            for name, network in (("student", self.student), ("teacher", self.teacher)):
+                probe[name] = network.eval().features(images) if network else None
+        context = losses.Context(
+            **probe,
+            teacher_net=self.teacher,
+            classes=len(self.dataset.classes),
+            labels=self.dataset.train.labels.to(self.device),
+            epochs=self.recipe.epochs,
+        )
+        phases = [phase.minimize for phase in self.recipe.pretrain] + [self.recipe.minimize]
+        built, student = {}, self.student
+        for term in dict.fromkeys(term for phase in phases for term in phase):
+            arguments = dict(self.recipe.losses.get(term, {}))
+            built[term] = losses.build(arguments.pop("use", term), context, **arguments)
+            student = built[term].wrap(student)
+        self.student = self._place(student)
+        teacher = Frozen(self.teacher) if self.teacher else None
+        return Objective(self.student, built, teacher).to(self.device)
+
+    def phases(self) -> list[Phase]:
+        """The recipe's pre-training phases, then its main one."""
+        recipe = self.recipe
+        row = models.TABLE.get(self.config["student"])
+        rate = recipe.lr if recipe.lr is not None else row.lr if row else FOREIGN_RATE
+        before = [
+            Phase(f"pretrain {n}", p.epochs, p.minimize, p.lr or rate, freeze=p.freeze)
+            for n, p in enumerate(recipe.pretrain, 1)
+        ]
+        main = Phase(
+            "main",
+            recipe.epochs,
+            recipe.minimize,
+            rate,
+            recipe.milestones,
+            recipe.warmup,
+            recipe.freeze,
+        )
+        return [*before, main]
+
+    def check_teacher(self, allow_weak: bool) -> float:
+        """The teacher's top-1 on some test images; KdcliError if it is no better than guessing."""
+        scores = self._evaluate(self.teacher, PROBED)
+        floor = 200.0 / len(self.dataset.classes)
+        if scores["top1"] < floor and not allow_weak:
+            raise KdcliError(
+                f"the teacher scores {scores['top1']:.1f} % on {self.dataset.name}, hardly above "
+                "chance: is it of this dataset and normalisation? --allow-weak-teacher distils it "
+                "all the same.",
+                CHECKPOINT,
+            )
+        return scores["top1"]
+
+    def _evaluate(self, network: Network, images: int | None = None) -> dict[str, float]:
+        data_set, split = self.dataset, self.dataset.test
+        if images:
+            split = type(split)(split.images[:images], split.labels[:images])
+        scores = evaluate(network, split, data_set.mean, data_set.std, self.device)
+        return {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss}
+
+    def trainer(self, checkpoints: Checkpoints | None = None, **options: Any) -> Trainer:
+        """The training loop over this session."""
+        return Trainer(
+            self.objective,
+            self.loader,
+            self.phases(),
+            lambda parameters: update.build(parameters, **self.recipe.optimizer),
+            lambda: self._evaluate(self.student),
+            device=self.device,
+            seed=self.config["seed"],
+            checkpoints=checkpoints,
+            report=self.report,
+            **options,
+        )
+
+    def run(self, run: Run, stop: Stop) -> dict[str, Any]:
+        """Train into the folder of `run`, from its newest checkpoint on; the result."""
+        checkpoints = Checkpoints(run.path / "checkpoint")
+        trainer = self.trainer(checkpoints, stop=stop, logged=run.write_log)
+        began = time.monotonic()
+        history = trainer.fit()
+        last, best = history[-1], max(history, key=lambda record: record["test"]["top1"])
+        result = {
+            "top1": last["test"]["top1"],
+            "top5": last["test"]["top5"],
+            "loss": last["test"]["loss"],
+            "epochs": len(history),
+            "best": {"top1": best["test"]["top1"], "epoch": best["epoch"]},
+            "train_seconds": round(sum(record["seconds"] for record in history), 1),
+            "wall_seconds": round(time.monotonic() - began, 1),
+            "machine": machine(self.device),
+        }
+        weights.save(self.student, run.model, self.info(result))
+        run.finish(result)
+        return result
+
+    def info(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What the deployable file says of itself."""
+        data_set = self.dataset
+        return {
+            "architecture": self.student.architecture,
+            "dataset": data_set.name,
+            "class_names": list(data_set.classes),
+            "mean": list(data_set.mean),
+            "std": list(data_set.std),
+            "size": data_set.size,
+            "recipe": self.recipe.name,
+            "teacher": (self.config.get("teacher") or {}).get("model"),
+            "seed": self.config["seed"],
+            "epochs": self.recipe.epochs,
+            "top1": result["top1"],
+            "top5": result["top5"],
+            "kdcli": importlib.metadata.version("kdcli"),
+        }

@@ -1,0 +1,253 @@
+"""The one training loop. It knows phases, epochs and steps, and nothing of distillation."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdcli.contracts import Batch
+from kdcli.engine.checkpoint import Checkpoints
+from kdcli.engine.meters import Meters
+from kdcli.engine.objective import Objective
+from kdcli.engine.stop import Stop
+from kdcli.engine.update import Update, all_finite
+from kdcli.errors import DIVERGED, STOPPED, KdcliError
+
+SAVE_EVERY = 300.0  # seconds of training between two checkpoints inside an epoch
+READ_EVERY = 0.5  # seconds between two reads of the device for the progress display
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one objective and one learning-rate schedule."""
+
+    name: str
+    epochs: int
+    weights: Mapping[str, float]  # by term; only these are computed
+    lr: float
+    milestones: tuple[float, ...] = ()  # epochs done when the rate falls by ten; fractions allowed
+    warmup: Mapping[str, float] = field(default_factory=dict)  # epochs until the full weight
+    freeze: tuple[str, ...] = ()  # patterns of modules in evaluation mode, not in the optimizer
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of `epoch`, from 0. A milestone of 150 acts from the 151st epoch on."""
+        return self.lr * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+
+    def weigh(self, epoch: int) -> dict[str, float]:
+        """Weights of `epoch`, from 0: a warm-up of W epochs starts at 1/W, not at 0."""
+        reached = {name: min((epoch + 1) / span, 1.0) for name, span in self.warmup.items() if span}
+        return {name: weight * reached.get(name, 1.0) for name, weight in self.weights.items()}
+
+    def frozen(self, name: str) -> bool:
+        """Whether the module or parameter `name` lies in a frozen module."""
+        parts = name.split(".")
+        heads = [".".join(parts[: end + 1]) for end in range(len(parts))]
+        return any(fnmatchcase(head, pattern) for head in heads for pattern in self.freeze)
+
+
+class Loader(Protocol):
+    """Where batches come from: rows and views are functions of (seed, epoch) alone."""
+
+    @property
+    def steps(self) -> int: ...
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]: ...
+
+
+class Report:
+    """What a run tells while it goes. This one says nothing; the command line draws."""
+
+    def note(self, text: str) -> None:
+        """Something a person should read."""
+
+    def step(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+        """`step` steps of `epoch` (from 0) are done; `means` since it began, `top1` in percent."""
+
+    def epoch(self, record: Mapping[str, object]) -> None:
+        """An epoch is over; `record` is its line of the log."""
+
+
+class Trainer:
+    """One training run.
+
+    The same seed, machine and thread count give the same bits, also across a stop and a resume:
+    order and views come from (seed, epoch), and the generators are seeded anew at every step.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        loader: Loader,
+        phases: list[Phase],
+        make_update: Callable[[Mapping[str, nn.Parameter]], Update],
+        evaluate: Callable[[], Mapping[str, float]],
+        *,
+        device: torch.device,
+        seed: int = 0,
+        checkpoints: Checkpoints | None = None,
+        report: Report | None = None,
+        stop: Stop | None = None,
+        logged: Callable[[list[dict]], None] = lambda history: None,
+    ):
+        self.objective, self.loader, self.phases = objective, loader, phases
+        self.make_update, self.evaluate = make_update, evaluate
+        self.device, self.seed, self.checkpoints = device, seed, checkpoints
+        self.report, self.stop, self.logged = report or Report(), stop or Stop(), logged
+        self.epochs = sum(phase.epochs for phase in phases)
+        self.epoch = self.step = 0  # where training stands: epochs done, steps done in this one
+        self.history: list[dict] = []  # the log: a record an epoch
+        self.meters = Meters(device)
+        self.lr = torch.zeros((), device=device)
+        self.local_epoch = torch.zeros((), dtype=torch.int64, device=device)
+        self.phase: Phase | None = None
+        self.unlogged = False
+
+    def fit(self) -> list[dict]:
+        """Train to the end from wherever this run stands; the history, a record an epoch."""
+        self._resume()
+        while self.epoch < self.epochs:
+            self._begin_epoch()
+            for batch in self.loader.batches(self.epoch, self.step):
+                self._step(batch)
+                self._between_steps()
+            self._end_epoch()
+        return self.history
+
+    def seconds_per_step(self, steps: int = 4) -> float:
+        """Train a few steps for their time, the first one left out; the run is spent afterwards."""
+        self._begin_epoch()
+        batches = self.loader.batches(self.epoch)
+        self._step(next(batches))
+        began, taken = time.monotonic(), 0
+        for batch, _ in zip(batches, range(steps), strict=False):
+            self._step(batch)
+            taken += 1
+        self.meters.read(self.epoch, self.rate)  # waits for the device
+        return (time.monotonic() - began) / max(taken, 1)
+
+    def _locate(self) -> tuple[Phase, int]:
+        """The phase that the current epoch belongs to, and its first epoch."""
+        start = 0
+        for phase in self.phases:
+            if self.epoch < start + phase.epochs:
+                break
+            start += phase.epochs
+        return phase, start
+
+    def _begin_epoch(self) -> None:
+        phase, start = self._locate()
+        if phase is not self.phase:
+            self._enter(phase)
+        self.objective.train()
+        for name, module in self.objective.named_modules():
+            if name and phase.frozen(name):
+                module.eval()
+        self.objective.weigh(phase.weigh(self.epoch - start), self.device)
+        self.rate = phase.rate(self.epoch - start)
+        self.lr.fill_(self.rate)
+        self.local_epoch.fill_(self.epoch - start)
+        self.began = self.read_at = time.monotonic()
+
+    def _enter(self, phase: Phase) -> None:
+        """Begin a phase: a fresh optimizer over what is not frozen."""
+        self.phase = phase
+        trained = self.objective.named_parameters()
+        self.update = self.make_update({name: p for name, p in trained if not phase.frozen(name)})
+        self.saved_at = time.monotonic()
+
+    def _step(self, batch: Batch) -> None:
+        """One step: a function of device tensors only, without a word to the host."""
+        torch.manual_seed(_mix(self.seed, self.epoch, self.step))
+        logits, terms = self.objective(batch._replace(epoch=self.local_epoch))
+        finite = self.update.step(terms, self.lr)
+        self.objective.after_step()
+        self.meters.add(logits, batch.labels, terms, finite)
+        self.step += 1
+
+    def _between_steps(self) -> None:
+        now = time.monotonic()
+        if now - self.read_at > READ_EVERY:
+            self.read_at = now
+            self.report.step(self.epoch, self.step, self.meters.read(self.epoch, self.rate))
+        if self.stop.wanted or now - self.saved_at > SAVE_EVERY:
+            self._save()
+        if self.stop.wanted:
+            raise KdcliError(
+                f"stopped at epoch {self.epoch + 1}, step {self.step}; nothing is lost.", STOPPED
+            )
+
+    def _end_epoch(self) -> None:
+        means = self.meters.read(self.epoch, self.rate)
+        seconds = time.monotonic() - self.began  # training only, evaluation excluded
+        record = {
+            "epoch": self.epoch + 1,
+            "phase": self.phase.name,
+            "lr": self.rate,
+            "train": means,
+            "test": dict(self.evaluate()),
+            "seconds": round(seconds, 3),
+        }
+        self.history.append(record)
+        self.meters.clear()
+        self.epoch, self.step = self.epoch + 1, 0
+        self._save()
+        self._log()
+        self.report.epoch(record)
+
+    def _log(self) -> None:
+        """Hand on the history; a full disk costs the log, not the run."""
+        try:
+            self.logged(self.history)
+        except OSError as error:
+            if not self.unlogged:
+                self.report.note(f"The log cannot be written ({error.strerror}); training goes on.")
+            self.unlogged = True
+
+    def _save(self) -> None:
+        self.saved_at = time.monotonic()
+        if self.checkpoints is None:
+            return
+        self.meters.read(self.epoch, self.rate)  # a state after a bad step is never saved
+        state = self.objective.state_dict()
+        floats = {name: value for name, value in state.items() if value.is_floating_point()}
+        if not all_finite(floats.values()):
+            bad = next(name for name, value in floats.items() if not value.isfinite().all())
+            raise KdcliError(
+                f"training diverged: {bad} holds NaN or infinity at epoch {self.epoch + 1}, step "
+                f"{self.step}. The last good checkpoint is kept; try a smaller --lr.",
+                DIVERGED,
+            )
+        tensors = {f"objective.{name}": value for name, value in state.items()}
+        tensors |= {f"update.{name}": value for name, value in self.update.state().items()}
+        tensors |= {f"meters.{name}": value for name, value in self.meters.state().items()}
+        done = self.epoch * self.loader.steps + self.step
+        where = {"epoch": self.epoch, "step": self.step, "phase": self.phases.index(self.phase)}
+        self.checkpoints.save(done, tensors, {**where, "history": self.history})
+
+    def _resume(self) -> None:
+        saved = self.checkpoints.load(self.report.note) if self.checkpoints else None
+        if saved is None:
+            return
+        tensors, state = saved
+        parts: dict[str, dict[str, Tensor]] = {"objective": {}, "update": {}, "meters": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        self.objective.load_state_dict(parts["objective"])
+        self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+        self._enter(self.phases[state["phase"]])
+        self.update.restore(parts["update"])
+        self.meters.restore(parts["meters"])
+
+
+def _mix(seed: int, epoch: int, step: int) -> int:
+    """One 63-bit seed for each (seed, epoch, step)."""
+    text = f"{seed} {epoch} {step}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

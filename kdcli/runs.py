@@ -1,0 +1,196 @@
+"""The run store: a folder a run, with everything needed to repeat, resume and deploy it.
+
+`config.json` what was asked, resolved; `log.jsonl` a line an epoch; `model.safetensors` the network
+to deploy; `checkpoint/` to resume from; `result.json` once it is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kdcli.errors import CHECKPOINT, KdcliError, unknown
+from kdcli.files import checked_name, environment_errors, write_json, write_text
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder of the store."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def model(self) -> Path:
+        """The network to deploy; there once the run is finished."""
+        return self.path / "model.safetensors"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What was asked, resolved; empty for a run that has not begun."""
+        return _read_json(self.path / "config.json")
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """What came out; empty while the run is unfinished."""
+        return _read_json(self.path / "result.json")
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.result) and self.model.is_file()
+
+    def log(self) -> list[dict[str, Any]]:
+        """A record an epoch."""
+        path = self.path / "log.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Write what was asked."""
+        with environment_errors(f"the run folder {self.path}"):
+            write_json(self.path / "config.json", {"format": FORMAT, **config})
+
+    def write_log(self, history: list[dict[str, Any]]) -> None:
+        """Replace the log by `history`; a resume drops what its checkpoint does not know."""
+        write_text(self.path / "log.jsonl", "".join(json.dumps(r) + "\n" for r in history))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write what came out: from now on the run is finished."""
+        with environment_errors(f"the result of {self.path}"):
+            write_json(self.path / "result.json", result)
+
+    def differences(self, config: Mapping[str, Any]) -> list[str]:
+        """Where `config` asks for another run than this folder holds, a sentence a key."""
+        from kdcli.settings import flatten
+
+        then, now = flatten(self.config), flatten({"format": FORMAT, **_plain(config)})
+        keys = [key for key in dict.fromkeys([*then, *now]) if not key.startswith(MAY_DIFFER)]
+        return [
+            f"{key}: {then.get(key)} then, {now.get(key)} now"
+            for key in keys
+            if then.get(key) != now.get(key)
+        ]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this folder alone; a lock whose process is gone is taken over."""
+        path = self.path / "lock"
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
+        with environment_errors(f"the run folder {self.path}"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                holder = _read_json(path)
+                if _alive(holder):
+                    raise KdcliError(
+                        f"{self.path} is in use by process {holder['pid']} on {holder['host']}; "
+                        "wait for it, or give this run another --name."
+                    ) from None
+                handle = os.open(path, os.O_TRUNC | os.O_WRONLY)
+            with os.fdopen(handle, "w") as stream:
+                json.dump(mine, stream)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+# What may change between a run and its resume without making it another run.
+MAY_DIFFER = ("machine.", "kdcli", "teacher.run", "teacher.path")
+
+
+def _plain(value: object) -> Any:
+    """`value` as it reads back from JSON: tuples are lists there."""
+    return json.loads(json.dumps(value))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise KdcliError(f"cannot read {path}: {error.strerror}.", CHECKPOINT) from error
+    except ValueError as error:
+        if path.name == "lock":
+            return {}
+        raise KdcliError(f"{path} is damaged ({error}); remove its folder.", CHECKPOINT) from error
+
+
+def _boot() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _alive(holder: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote a lock may still run; on another host it may."""
+    if not holder:
+        return False
+    if holder["host"] != socket.gethostname():
+        return True
+    if holder["boot"] != _boot():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def all_runs(folder: Path) -> list[Run]:
+    """Every run in the store, the oldest first."""
+    found = [path.parent for path in folder.glob("*/config.json")]
+    return [Run(path) for path in sorted(found, key=lambda p: _when(Run(p)))]
+
+
+def _when(run: Run) -> float:
+    marks = [run.path / "result.json", run.path / "config.json"]
+    return next(mark.stat().st_mtime for mark in marks if mark.exists())
+
+
+def newest(folder: Path, **wanted: str) -> Run | None:
+    """The newest finished run whose config has these values, e.g. kind="teach", student="vgg13"."""
+    for run in reversed(all_runs(folder)):
+        if run.finished and all(run.config.get(key) == value for key, value in wanted.items()):
+            return run
+    return None
+
+
+def find(folder: Path, name: str) -> Run:
+    """A run by its name in the store or by its path; KdcliError with the nearest match."""
+    for path in (folder / name, Path(name)):
+        if (path / "config.json").is_file() and "/config.json" not in name:
+            return Run(path)
+    raise unknown("run", name, [run.name for run in all_runs(folder)], f"Runs are in {folder}.")
+
+
+def default_name(
+    kind: str, recipe: str, teacher: str, student: str, dataset: str, seed: int
+) -> str:
+    """The folder name of a run, safe on every file system.
+
+    >>> default_name("distill", "crd+kd", "resnet32x4", "resnet8x4", "cifar100", 0)
+    'crd+kd-resnet32x4-resnet8x4-cifar100-s0'
+    """
+    parts = (
+        [kind, student] if kind == "teach" else [recipe, *([teacher] if teacher else []), student]
+    )
+    plain = "-".join([*parts, dataset, f"s{seed}"])
+    safe = "".join(c if c.isalnum() or c in "._+-" else "-" for c in plain)
+    return checked_name(safe[:120], "run name")

@@ -1,0 +1,100 @@
+"""Dotted settings over a recipe: the values of a pair, `--set`, and what they changed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kdcli.errors import KdcliError, unknown
+from kdcli.recipes import KINDS, NUMBER, Recipe, from_dict
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys.
+
+    >>> flatten({"losses": {"kd": {"temperature": 4}}, "lr": 0.1})
+    {'losses.kd.temperature': 4, 'lr': 0.1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def for_pair(recipe: Recipe, teacher: str, student: str) -> Recipe:
+    """The recipe with the values published for this pair, if there are any."""
+    values = recipe.pairs.get(f"{teacher}->{student}", {})
+    return override(recipe, flatten(values)) if values else recipe
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`key.path=value` pairs; a value is TOML, and what is not TOML is a string.
+
+    >>> parse_settings(["lr=0.1", "teacher=vgg13", "minimize.ce=0"])
+    {'lr': 0.1, 'teacher': 'vgg13', 'minimize.ce': 0}
+    """
+    values = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise KdcliError(
+                f"--set {setting!r} must be key.path=value, e.g. losses.kd.temperature=2."
+            )
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    return values
+
+
+def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with dotted keys replaced; an unknown key or another type is an error."""
+    tree = recipe.to_dict()
+    known = [key for key in flatten(tree) if not key.startswith(("name", "pairs", "pretrain"))]
+    for key, value in values.items():
+        head, _, rest = key.partition(".")
+        opens = {"minimize": 1, "warmup": 1, "losses": 2, "data": 1, "optimizer": 1}
+        new = rest and head in opens and len(rest.split(".")) == opens[head]
+        if key not in known and not new and not (not rest and head in KINDS and head != "pairs"):
+            raise unknown("setting", key, known)
+        before = flatten(tree).get(key)
+        if isinstance(before, NUMBER) and not isinstance(before, bool):
+            right = isinstance(value, NUMBER) and not isinstance(value, bool)
+        else:
+            right = before is None or isinstance(value, type(before)) or isinstance(before, Mapping)
+            right = right or (isinstance(before, tuple) and isinstance(value, list))
+        if not right:
+            raise KdcliError(
+                f"setting {key}={value!r}: expected a {_kind(before)}, like {before!r}."
+            )
+        _put(tree, key.split("."), value)
+    return from_dict(tree)
+
+
+def _kind(value: object) -> str:
+    number = isinstance(value, NUMBER) and not isinstance(value, bool)
+    return (
+        "number"
+        if number
+        else {"bool": "true or false", "str": "text", "tuple": "list"}.get(
+            type(value).__name__, type(value).__name__
+        )
+    )
+
+
+def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def differences(recipe: Recipe, base: Recipe) -> list[tuple[str, Any, Any]]:
+    """Dotted keys in which `recipe` differs from `base`, as (key, base's value, recipe's value)."""
+    now, then = (flatten({**r.to_dict(), "pairs": {}, "pretrain": {}}) for r in (recipe, base))
+    keys = dict.fromkeys([*then, *now])
+    return [(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]
