@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from kdcli.contracts import Batch, Features
 from kdcli.losses import Context, Loss
+from kdcli.losses.kd import wide
 
 
 class CE(Loss):
@@ -22,4 +23,4 @@ class CE(Loss):
         self.smoothing = smoothing
 
     def forward(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
-        return F.cross_entropy(student.logits, batch.labels, label_smoothing=self.smoothing)
+        return F.cross_entropy(wide(student.logits), batch.labels, label_smoothing=self.smoothing)

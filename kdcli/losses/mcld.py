@@ -76,7 +76,7 @@ def category_loss(
       negatives  -mean_P log( e^s / sum_N e^s )
     """
     negative = candidate & ~positive
-    hits, misses = positive.sum(1), negative.sum(1)
+    hits, misses = (mask.sum(1, dtype=similarity.dtype) for mask in (positive, negative))
     valid, below = hits > 0, candidate
     if form in ("ratio", "negatives"):
         valid, below = valid & (misses > 0), negative
