@@ -52,7 +52,7 @@ def run(module: losses.Loss, rows: int, dtype=torch.float32):
     kept["pooled"] = teacher.pooled if reads & {"pooled", "stages"} else None
     if "stages" in reads:
         kept |= {"stages": teacher.stages, "preacts": teacher.preacts}
-    value = module(student, Features(**kept), batch(rows))
+    value = module(student, Features(**kept) if reads else None, batch(rows))
     value.backward()
     module.after_step()
     return student, teacher, value
