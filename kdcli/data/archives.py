@@ -67,6 +67,29 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def differences(
+    name: str, place: Path, members: Mapping[str, bytes], sums: Mapping[str, str]
+) -> list[str]:
+    """A note that names the members whose MD5 is not the official one; none when all are."""
+    actual = {member: md5(members[member]) for member in sums}
+    other = [
+        f"{member} (md5 {actual[member][:8]}...)"
+        for member in sums
+        if actual[member] != sums[member]
+    ]
+    if not other:
+        return []
+    return [
+        f"{name}: {place} differs from the official files in {', '.join(other)}; "
+        "its structure is right, so it is used."
+    ]
+
+
+def fewer(name: str, split: str, count: int, official: int) -> list[str]:
+    """A note when a split has another number of images than the official one."""
+    return [] if count == official else [f"{name}: {count:,} of {official:,} {split} images."]
+
+
 def safe_member(path: Path, name: str) -> str:
     """`name` if it stays inside the folder it would be unpacked to, else KdcliError (data)."""
     parts = PurePosixPath(name)

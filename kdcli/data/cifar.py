@@ -13,11 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcli.data import TABLE
-from kdcli.data.archives import broken, find, md5, read_members
+from kdcli.data.archives import broken, differences, fewer, find, read_members
 from kdcli.data.assemble import Arrays, Raw
-from kdcli.data.download import download as fetch
+from kdcli.data.download import obtain
 from kdcli.data.pickles import load_arrays
-from kdcli.errors import DATA, KdcliError
 
 LIMIT = 512 << 20  # bytes of one member; the largest official one has 155 MB
 
@@ -88,39 +87,22 @@ def read(
     note says so. `size` and `train_per_class` are left to the caller.
     """
     layout = LAYOUTS[name]
-    place = locate(name, root)
-    if place is None and not download:
-        raise KdcliError(
-            f"{name} was not found: looked for {layout.folder}/ and {layout.archive} in {root} and "
-            f"{root / name}; put one there, point --data-dir (KDCLI_DATA_DIR) at it, or allow the "
-            "download.",
-            DATA,
-        )
-    place = place or fetch(layout.url, root / layout.archive, layout.archive_md5)
+    place = locate(name, root) or obtain(
+        *(name, root, layout.folder, layout.archive, layout.url, layout.archive_md5),
+        allowed=download,
+    )
     members = read_members(place, layout.folder, dict.fromkeys(layout.files, LIMIT))
-    notes = _differences(name, place, layout, members)
     classes = _class_names(place, layout, members, TABLE[name].classes)
     train, test = (
         _split(place, members, files, layout.labels, len(classes))
         for files in (layout.train, layout.test)
     )
-    for split, arrays, official in (
-        ("train", train, TABLE[name].train),
-        ("test", test, TABLE[name].test),
-    ):
-        if len(arrays.labels) != official:
-            notes.append(f"{name}: {len(arrays.labels):,} of {official:,} {split} images.")
-    return Raw(train, test, classes, str(place), tuple(notes))
-
-
-def _differences(name: str, place: Path, layout: Layout, members: Mapping[str, bytes]) -> list[str]:
-    sums = {file: md5(members[file]) for file in layout.files}
-    other = [f"{file} (md5 {sums[file]})" for file in sums if sums[file] != layout.files[file]]
-    if not other:
-        return []
-    return [
-        f"{name}: not the official checksum in {place}: {', '.join(other)}; its structure is right."
-    ]
+    notes = (
+        *differences(name, place, members, layout.files),
+        *fewer(name, "train", len(train.labels), TABLE[name].train),
+        *fewer(name, "test", len(test.labels), TABLE[name].test),
+    )
+    return Raw(train, test, classes, str(place), notes)
 
 
 def _pickle(place: Path, file: str, members: Mapping[str, bytes]) -> dict[str, object]:
@@ -161,7 +143,10 @@ def _batch(
     data = content.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
         raise broken(place, f"{file} has no uint8 array 'data' of 3072 columns")
-    labels = np.asarray(content.get(key, ()))
+    try:
+        labels = np.asarray(content.get(key, ()))
+    except ValueError:  # lists of differing lengths
+        labels = np.empty(0)
     if labels.shape != data.shape[:1] or labels.dtype.kind not in "iu" or not len(labels):
         raise broken(
             place, f"{file} needs one whole number in '{key}' for each of {len(data)} images"

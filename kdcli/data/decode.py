@@ -1,35 +1,91 @@
-"""Images to another size, with PIL, whose bilinear filter the published protocols use."""
+"""Image files into arrays, and arrays to another size, with PIL.
+
+Its bilinear filter, which averages when it shrinks, is the one of the published probe protocols.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+from kdcli.errors import DATA, ENVIRONMENT, KdcliError
+
+CHUNK = 128  # images a task
+BILINEAR = Image.Resampling.BILINEAR
 
 
-def in_threads(function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-    """`function` of each item, in order; PIL decodes and resizes outside the interpreter lock."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(min(8, workers or 1)) as pool:
-        return list(pool.map(function, items))
+def in_threads(work: Callable[[int], None], count: int) -> None:
+    """`work` of each number below `count`; PIL decodes and resizes outside the interpreter lock."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+    def chunk(start: int) -> None:
+        for number in range(start, min(start + CHUNK, count)):
+            work(number)
+
+    with ThreadPoolExecutor(min(8, cores or 1)) as pool:
+        list(pool.map(chunk, range(0, count, CHUNK)))
+
+
+def room(count: int, size: int) -> np.ndarray:
+    """An array [count, 3, size, size] uint8; KdcliError (environment) if memory cannot hold it."""
+    need = count * 3 * size * size
+    have = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else need
+    )
+    if need > have:
+        raise KdcliError(
+            f"{count:,} images of {size}x{size} need {need / 1e9:.0f} GB, this machine has "
+            f"{have / 1e9:.0f}: choose a smaller size or fewer images.",
+            ENVIRONMENT,
+        )
+    return np.empty((count, 3, size, size), np.uint8)
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
     """[N, 3, H, W] uint8 -> [N, 3, size, size], stretched with PIL's bilinear filter."""
-    result = np.empty((len(images), 3, size, size), np.uint8)
+    result = room(len(images), size)
 
-    def fill(start: int) -> None:
-        for row in range(start, min(start + 256, len(images))):
-            picture = Image.fromarray(np.ascontiguousarray(images[row].transpose(1, 2, 0)))
-            small = picture.resize((size, size), Image.Resampling.BILINEAR)
-            result[row] = np.asarray(small).transpose(2, 0, 1)
+    def one(row: int) -> None:
+        picture = Image.fromarray(np.ascontiguousarray(images[row].transpose(1, 2, 0)))
+        result[row] = np.asarray(picture.resize((size, size), BILINEAR)).transpose(2, 0, 1)
 
-    in_threads(fill, range(0, len(images), 256))
+    in_threads(one, len(images))
+    return result
+
+
+def opened(content: bytes, where: str) -> Image.Image:
+    """An image whose pixels are not yet decoded; KdcliError (data) naming it if it is none."""
+    try:
+        return Image.open(io.BytesIO(content))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise KdcliError(f"{where} is no readable image: replace or remove it.", DATA) from error
+
+
+def decode(read: Callable[[str], bytes], files: Sequence[str], size: int, top: str) -> np.ndarray:
+    """Files -> [N, 3, size, size] uint8, RGB, stretched where they differ from `size`.
+
+    `read` returns the bytes of a file, `top` stands before its name in errors. A damaged image is a
+    KdcliError (data) that names it.
+    """
+    result = room(len(files), size)
+
+    def one(row: int) -> None:
+        where = f"{top}/{files[row]}"
+        picture = opened(read(files[row]), where)
+        try:
+            picture = picture.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise KdcliError(
+                f"{where} is damaged ({error}): replace or remove it.", DATA
+            ) from error
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), BILINEAR)
+        result[row] = np.asarray(picture).transpose(2, 0, 1)
+
+    in_threads(one, len(files))
     return result

@@ -22,16 +22,30 @@ TIMEOUT = 30.0  # seconds without a byte before a connection counts as lost
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
+def obtain(
+    name: str, root: Path, folder: str, archive: str, url: str, checksum: str, *, allowed: bool
+) -> Path:
+    """The archive of a dataset that is not under `root`: downloaded to there if that is allowed."""
+    if not allowed:
+        raise KdcliError(
+            f"{name} was not found: looked for {folder}/ and {archive} in {root} and "
+            f"{root / name}; put one there, point --data-dir (KDCLI_DATA_DIR) at it, or allow "
+            "the download.",
+            DATA,
+        )
+    return download(url, root / archive, checksum)
+
+
 def download(url: str, path: Path, checksum: str) -> Path:
     """Fetch `url` to `path` (its folder is made); returns `path`.
 
-    A lost connection is tried again after 1, 2 and 4 seconds, a wrong MD5 once. Raises KdcliError:
-    data when the network or the file's checksum fails, environment when the disk does.
+    Tried again after 1, 2 and 4 seconds, unless the same wrong content comes twice. Raises
+    KdcliError: data when the network or the file's MD5 fails, environment when the disk does.
     """
     with environment_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
     reason: object = ""
-    mismatches = 0
+    seen = ""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
@@ -40,12 +54,13 @@ def download(url: str, path: Path, checksum: str) -> Path:
                 _fetch(url, aside)
                 actual = _md5_of(aside)
                 if actual != checksum:
-                    raise ValueError(f"md5 {actual} instead of {checksum}")
+                    raise ValueError(actual)
             return path
         except ValueError as error:
-            reason, mismatches = error, mismatches + 1
-            if mismatches == 2:
+            reason = f"what comes has md5 {error} instead of {checksum}"
+            if seen == str(error):
                 break
+            seen = str(error)
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
             if 400 <= error.code < 500 and error.code not in (408, 429):
