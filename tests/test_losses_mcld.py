@@ -59,8 +59,9 @@ def test_known_values(part, arguments, known):
 def test_the_parts_add_up_with_their_weights():
     apart = [only(part) for part in ("instance", "sample", "category")]
     assert value() == pytest.approx(sum(apart), abs=1e-12)
-    weighted = value(instance=0.5, sample=2.0, category=3.0)
-    assert weighted == pytest.approx(0.5 * apart[0] + 2 * apart[1] + 3 * apart[2], abs=1e-12)
+    assert value(instance=0.5, sample=2.0, category=3.0) == pytest.approx(
+        0.5 * apart[0] + 2 * apart[1] + 3 * apart[2], abs=1e-12
+    )
 
 
 def test_each_part_can_have_its_own_temperature():
