@@ -15,9 +15,9 @@ from kdcli.cli import screen
 from kdcli.cli.screen import console, duration
 from kdcli.errors import STOPPED, USAGE, KdcliError
 from kdcli.files import checked_name
-from kdcli.recipes import Recipe
+from kdcli.recipes import Recipe, scaled
 from kdcli.runs import Run
-from kdcli.settings import differences, override, parse_settings, scaled
+from kdcli.settings import differences, override, parse_settings
 
 Origins = dict[str, tuple[object, str]]
 

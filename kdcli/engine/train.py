@@ -100,7 +100,6 @@ class Trainer:
         self.make_update, self.evaluate = make_update, evaluate
         self.device, self.seed, self.checkpoints = device, seed, checkpoints
         self.report, self.stop, self.logged = report or Report(), stop or Stop(), logged
-        self.epochs = sum(phase.epochs for phase in phases)
         self.epoch = self.step = 0  # where training stands: epochs done, steps done in this one
         self.history: list[dict] = []  # the log: a record an epoch
         self.meters = Meters(device)
@@ -108,6 +107,11 @@ class Trainer:
         self.local_epoch = torch.zeros((), dtype=torch.int64, device=device)
         self.phase: Phase | None = None
         self.unlogged = False
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
 
     def fit(self) -> list[dict]:
         """Train to the end from wherever this run stands; the history, a record an epoch."""

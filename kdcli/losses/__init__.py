@@ -1,4 +1,4 @@
-"""The contract of a loss, and the table of losses: one file here, one paper; the file name is the loss's name."""
+"""The contract of a loss, and the losses by name: one file a paper, named like its loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdcli.errors import KdcliError, unknown
 
 
 class Context(NamedTuple):
-    """All that a loss may know when it is built. Widths come from probing two images, never from a table."""
+    """All that a loss may know when it is built; widths come from probing two images."""
 
     student: Features  # of two images, in evaluation mode
     teacher: Features | None  # the same; None when the recipe has no teacher
@@ -33,7 +33,8 @@ class Loss(nn.Module):
     """
 
     views = 1  # 2: the batch carries a second augmented view, answered in `Features.others`
-    reads = frozenset({"stages"})  # {"logits"} or {"logits", "pooled"} lets a bank stand in for the teacher
+    reads = frozenset({"stages"})  # of the teacher. Without stages a bank can stand in for it;
+    # empty: the loss needs no teacher, and is given None
 
     def __init__(self, ctx: Context):
         super().__init__()
@@ -76,12 +77,18 @@ def hyperparameters(name: str) -> dict[str, object]:
 
 
 def build(name: str, ctx: Context, **arguments: object) -> Loss:
-    """Construct the loss `name`; an argument it does not have is an error with the nearest match."""
+    """Construct the loss `name`; an argument it does not have is an error, with the nearest."""
     known = hyperparameters(name)
     for argument in arguments:
         if argument not in known:
             raise unknown(f"setting of loss '{name}'", argument, known)
-    missing = [key for key, value in known.items() if value is inspect.Parameter.empty and key not in arguments]
+    missing = [
+        key
+        for key, value in known.items()
+        if value is inspect.Parameter.empty and key not in arguments
+    ]
     if missing:
-        raise KdcliError(f"loss '{name}' needs {', '.join(missing)}; set it in the recipe's [losses.{name}].")
+        raise KdcliError(
+            f"loss '{name}' needs {', '.join(missing)}; set it in the recipe's [losses.{name}]."
+        )
     return load(name)(ctx, **arguments)

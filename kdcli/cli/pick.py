@@ -1,0 +1,58 @@
+"""Which trained network a command means: a run, a file, or the newest run there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdcli import runs
+from kdcli.errors import KdcliError
+from kdcli.runs import Run
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A trained network: where its file is, and what chose it."""
+
+    path: Path
+    origin: str
+    run: Run | None = None
+
+    @property
+    def dataset(self) -> str:
+        """The dataset of its run, if it has one."""
+        return self.run.config["dataset"] if self.run else ""
+
+
+def pick(asked: str, run_dir: Path, prefer: str = "distill") -> Picked:
+    """`asked` is a run or a file; left out, the newest finished run, `prefer` before other kinds."""
+    path = Path(asked)
+    if asked and path.is_file():
+        return Picked(path, "argument, a file")
+    if asked and (path / "model.safetensors").is_file() and not (path / "lock").exists():
+        inside = Run(path) if (path / "result.json").is_file() else None
+        return Picked(path / "model.safetensors", "argument, a folder", inside)
+    if asked:
+        return _finished(runs.find(run_dir, asked), "argument")
+    run = runs.newest(run_dir, kind=prefer) or runs.newest(run_dir)
+    if run is None:
+        raise KdcliError(
+            f"there is no finished run in {run_dir}. First run: kdcli teach resnet32x4, then "
+            "kdcli distill --recipe mcld --student resnet8x4 (or, in two minutes: kdcli demo)."
+        )
+    return _finished(run, f"the newest {run.config['kind']} run in {run_dir}")
+
+
+def _finished(run: Run, origin: str) -> Picked:
+    if not run.finished:
+        raise KdcliError(f"the run {run.path} is unfinished; kdcli resume {run.name} ends it.")
+    return Picked(run.model, origin, run)
+
+
+def read(picked: Picked, model: str) -> tuple[Any, dict[str, Any]]:
+    """The network of `picked` and what its file says of itself; `model` for a bare checkpoint."""
+    from kdcli import models
+    from kdcli.models import weights
+
+    return weights.read(picked.path, model=models.canonical(model) if model else None)

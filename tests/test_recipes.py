@@ -1,0 +1,139 @@
+"""Recipes: every shipped one is sound, an unknown key is an error, settings are typed."""
+
+import json
+
+import pytest
+
+from kdcli import losses, models, recipes
+from kdcli.errors import KdcliError
+from kdcli.settings import differences, for_pair, override, parse_settings
+
+NAMES = recipes.names()
+
+
+def written(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_recipe_names_its_paper_and_fits_its_losses(name):
+    recipe = recipes.load(name)
+    assert recipe.name == name and recipe.summary and recipe.group
+    assert len(recipe.paper) > 20
+    for term, settings in recipe.losses.items():
+        use = settings.get("use", term)
+        assert set(settings) - {"use"} <= set(losses.hyperparameters(use))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_published_pair_names_known_networks_and_changes_something(name):
+    recipe = recipes.load(name)
+    for pair in recipe.pairs:
+        teacher, student = pair.split("->")
+        assert {teacher, student} <= set(models.TABLE)
+        assert differences(for_pair(recipe, teacher, student), recipe)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_survives_being_written_as_json(name):
+    recipe = recipes.load(name)
+    assert recipes.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipes.from_dict(
+        recipe.to_dict()
+    )
+
+
+def test_composition_adds_weighted_losses_and_keeps_one_cross_entropy():
+    both = recipes.load("dkd+mcld")
+    assert both.minimize == {"ce": 1.0, "dkd": 1.0, "mcld": 1.0}
+    assert both.losses["dkd"] == recipes.load("dkd").losses["dkd"]
+    assert both.warmup == recipes.load("dkd").warmup
+
+
+def test_a_file_named_like_a_composition_wins():
+    assert recipes.load("crd+kd").minimize == {"ce": 1.0, "kd": 1.0, "crd": 0.8}
+
+
+def test_composed_schedules_are_the_first_ones_and_the_conflict_is_said(tmp_path):
+    path = written(tmp_path, 'paper = "mine"\nminimize = { ce = 1.0 }\nepochs = 100\n')
+    kd, mine = recipes.load("kd"), recipes.read(path)
+    both = recipes.compose("kd+mine", [kd, mine])
+    assert both.epochs == 240
+    assert recipes.conflicts([kd, mine]) == ["epochs: 240 of kd stands, not 100 of mine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("minimise = { ce = 1.0 }", "Did you mean 'minimize'"),
+        ("minimize = { cee = 1.0 }", "Did you mean 'ce'"),
+        ("minimize = { ce = true }", "number of 'ce'"),
+        ("minimize = 1", "'minimize' is 1"),
+        ("minimize = { ce = 1.0 }\nepochs = 1.5", "'epochs' is 1.5"),
+        ("minimize = { ce = 1.0 }\nepochs = 0", "at least 1 epoch"),
+        ("minimize = { ce = 1.0 }\nbatch = 1", "batch norm"),
+        ("minimize = { ce = 1.0 }\nlosses.kd.temperature = 2", "unknown term in [losses] 'kd'"),
+        ("minimize = { ce = 1.0 }\n[[pretrain]]\nepochs = 2", "needs 'minimize'"),
+        ("minimize = {", "is not TOML"),
+        ("", "'minimize' is missing"),
+    ],
+)
+def test_a_broken_recipe_is_one_sentence_that_names_file_and_key(tmp_path, text, said):
+    path = written(tmp_path, f'paper = "mine"\n{text}\n')
+    with pytest.raises(KdcliError) as caught:
+        recipes.load(str(path))
+    assert said in str(caught.value) and "mine.toml" in str(caught.value)
+    assert "\n" not in str(caught.value).split("TOML")[0]
+
+
+def test_an_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(KdcliError, match="Did you mean 'mcld'"):
+        recipes.load("mlcd")
+
+
+def test_another_length_keeps_the_share_of_milestones_and_warm_up():
+    short = recipes.scaled(recipes.load("dkd"), 24)
+    assert short.milestones == pytest.approx((15, 18, 21))
+    assert short.warmup["dkd"] == pytest.approx(2)
+    assert recipes.scaled(short, 240).milestones == pytest.approx((150, 180, 210))
+
+
+def test_a_published_pair_has_its_own_values():
+    dkd = recipes.load("dkd")
+    assert for_pair(dkd, "resnet56", "resnet20").losses["dkd"]["beta"] == 2
+    assert for_pair(dkd, "resnet56", "nothing") == dkd
+
+
+def test_settings_are_typed():
+    recipe = recipes.load("kd")
+    set_ = parse_settings(["losses.kd.temperature=2", "lr=0.1", "milestones=[1, 2]"])
+    changed = override(recipe, set_)
+    assert changed.losses["kd"]["temperature"] == 2
+    assert changed.lr == 0.1 and changed.milestones == (1, 2)
+    assert {key for key, _, _ in differences(changed, recipe)} == {
+        "losses.kd.temperature", "lr", "milestones",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("losses.kd.temperature=hot", "expected a number"),
+        ("minimise.kd=1", "Did you mean 'minimize.kd'"),
+        ("minimize.kdd=1", "unknown loss 'kdd'"),
+        ("nonsense", "must be key.path=value"),
+        ("epochs=many", "expected a number"),
+        ("optimizer.nesterov=1", "expected a true or false"),
+        ("losses=3", "losses"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting, said):
+    with pytest.raises(KdcliError) as caught:
+        override(recipes.load("kd"), parse_settings([setting]))
+    assert said in str(caught.value)
+
+
+def test_a_term_can_be_added_by_a_setting():
+    more = override(recipes.load("crd"), parse_settings(["minimize.kd=1"]))
+    assert more.minimize == {"ce": 1.0, "crd": 0.8, "kd": 1}

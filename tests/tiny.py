@@ -1,0 +1,94 @@
+"""The smallest run there is: 64 made images of 8 classes, networks of a few layers, one thread."""
+
+from collections.abc import Callable
+
+import torch
+
+from kdcli import losses, models
+from kdcli.contracts import Batch
+from kdcli.data import Dataset, Split
+from kdcli.data.loader import Loader
+from kdcli.engine import update
+from kdcli.engine.objective import Objective
+from kdcli.engine.teachers import Frozen
+from kdcli.engine.train import Phase, Trainer
+from kdcli.recipes import Recipe
+
+CLASSES = 8
+DEVICE = torch.device("cpu")
+SMALL = {"crd": {"negatives": 16}, "mcld": {"queue": 40}}  # memories that fit 64 images
+
+
+def dataset(images: int = 64, classes: int = CLASSES) -> Dataset:
+    """Noise with a brightness and colour for each class: it can be learned in a few steps."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(images) % classes
+    noise = torch.randint(0, 64, (images, 3, 32, 32), generator=generator)
+    colour = torch.randint(0, 191, (classes, 3, 1, 1), generator=generator)
+    split = Split((noise + colour[labels]).to(torch.uint8), labels)
+    names = tuple(f"class {n}" for n in range(classes))
+    return Dataset(
+        "made", names, (0.5,) * 3, (0.25,) * 3, split, split, padding=4, digest="0", source="here"
+    )
+
+
+def objective(
+    minimize: dict[str, float],
+    arguments: dict[str, dict] | None = None,
+    student: str = "tiny8",
+    teacher: str = "tiny16",
+    seed: int = 0,
+) -> Objective:
+    """Student, teacher and losses of a recipe on the made dataset."""
+    torch.manual_seed(seed)
+    data_set = dataset()
+    networks = [models.build(name, classes=CLASSES) for name in (student, teacher)]
+    probe = torch.zeros(2, 3, 32, 32)
+    with torch.no_grad():
+        shown = [network.eval().features(probe) for network in networks]
+    context = losses.Context(shown[0], shown[1], networks[1], CLASSES, data_set.train.labels, 2)
+    settings = {**SMALL, **(arguments or {})}
+    built = {term: losses.build(term, context, **settings.get(term, {})) for term in minimize}
+    return Objective(networks[0], built, Frozen(networks[1]))
+
+
+def trainer(recipe: Recipe, epochs: int = 2, batch: int = 24, **options: object) -> Trainer:
+    """A run of `epochs` with 3 steps each, the last one of 16 images."""
+    made = objective(recipe.minimize)
+    return Trainer(
+        made,
+        Loader(dataset(), batch=batch, seed=0, device=DEVICE, views=made.views),
+        [Phase("main", epochs, recipe.minimize, 0.05, (1.0,), {})],
+        lambda parameters: update.build(parameters, **recipe.optimizer),
+        accuracy(made),
+        device=DEVICE,
+        **options,
+    )
+
+
+def accuracy(made: Objective) -> Callable[[], dict[str, float]]:
+    """Evaluation on the training images, which also moves the network through eval and back."""
+
+    def evaluate() -> dict[str, float]:
+        images, labels = dataset().train
+        made.student.eval()
+        with torch.no_grad():
+            hits = made.student(images.float() / 64 - 2).argmax(1) == labels
+        return {"top1": 100.0 * hits.float().mean().item()}
+
+    return evaluate
+
+
+def batch(made: Objective) -> Batch:
+    """The first batch of a run."""
+    return next(Loader(dataset(), batch=24, seed=0, device=DEVICE, views=made.views).batches(0))
+
+
+def snapshot(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of every parameter and buffer."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two snapshots agree bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
