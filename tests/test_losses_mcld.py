@@ -57,11 +57,10 @@ def test_known_values(part, arguments, known):
 
 
 def test_the_parts_add_up_with_their_weights():
-    apart = [only(part) for part in ("instance", "sample", "category")]
-    assert value() == pytest.approx(sum(apart), abs=1e-12)
-    assert value(instance=0.5, sample=2.0, category=3.0) == pytest.approx(
-        0.5 * apart[0] + 2 * apart[1] + 3 * apart[2], abs=1e-12
-    )
+    one, two, three = (only(part) for part in ("instance", "sample", "category"))
+    assert value() == pytest.approx(one + two + three, abs=1e-12)
+    weighted = value(instance=0.5, sample=2.0, category=3.0)
+    assert weighted == pytest.approx(0.5 * one + 2 * two + 3 * three, abs=1e-12)
 
 
 def test_each_part_can_have_its_own_temperature():
@@ -161,24 +160,25 @@ def test_the_queue_starts_as_asked_and_may_be_as_long_as_the_training_set():
 
 
 def test_processes_compare_with_and_remember_the_rows_of_all(monkeypatch):
-    both = {"student": torch.cat([STUDENT, STUDENT.flip(0)]), "labels": torch.cat([PAIRS, LABELS])}
-    teachers = torch.cat([TEACHER, TEACHER.flip(0)])
-    whole = features(both["student"]), features(teachers)
-    together = loss("mcld", *whole, queue=16, instance=0.0, lonely="zero")
-    expected = together(*whole, batch(both["labels"])).item()
-
-    def gather(rows):  # what the process of number `me` sees: its own rows in their place
-        keys = F.normalize(teachers)
-        return keys if rows.dim() == 2 else both["labels"]
-
-    monkeypatch.setattr(mcld, "gather", gather)
+    students, teachers = (
+        torch.cat([STUDENT, STUDENT.flip(0)]),
+        torch.cat([TEACHER, TEACHER.flip(0)]),
+    )
+    whole, labels = (features(students), features(teachers)), torch.cat([PAIRS, LABELS])
+    together = build(lonely="zero")
+    expected = together(*whole, batch(labels)).item()
+    together.after_step()
+    every = F.normalize(teachers)
+    monkeypatch.setattr(mcld, "gather", lambda rows: every if rows.dim() == 2 else labels)
     found = []
     for me in (0, 1):
         monkeypatch.setattr(mcld, "rank", lambda me=me: me)
         mine = slice(4 * me, 4 * me + 4)
-        module = build(instance=0.0, lonely="zero")
+        module = build(lonely="zero")
         rows = [features(x.logits[mine]) for x in whole]
-        found.append(module(*rows, batch(both["labels"][mine])).item())
+        found.append(module(*rows, batch(labels[mine])).item())
+        module.after_step()
+        assert torch.equal(module.queue, together.queue)
     assert sum(found) / 2 == pytest.approx(expected, rel=1e-9)
 
 
