@@ -144,13 +144,10 @@ def test_the_queue_keeps_the_newest_rows_and_wraps_around_short_batches():
     for index, row in newest:
         torch.testing.assert_close(module.queue[module.queue_index == index][0], row)
     assert module.pointer.item() == len(seen) % 7
-
-
-def test_a_batch_longer_than_the_queue_leaves_its_last_rows():
-    module = build(queue=3)
-    module(*ROWS, batch(LABELS))
-    module.after_step()
-    assert sorted(module.queue_index.tolist()) == [1, 2, 3]
+    short = build(queue=3)  # shorter than a batch: its last rows stay
+    short(*ROWS, batch(LABELS))
+    short.after_step()
+    assert sorted(short.queue_index.tolist()) == [1, 2, 3]
 
 
 def test_the_queue_starts_as_asked_and_may_be_as_long_as_the_training_set():
@@ -187,8 +184,9 @@ def test_at_random_the_losses_are_the_logarithms_of_their_choices():
     student, teacher = (features(torch.randn(64, 100)) for _ in range(2))
     labels = torch.arange(64) // 2
     settings = {"labels": labels, "queue": 4096, "temperature": 2.0}
-    for part, known in (("instance", 4097), ("sample", 64), ("category", 63)):
-        weights = {name: float(name == part) for name in ("instance", "sample", "category")}
+    parts = {"instance": 4097, "sample": 64, "category": 63}
+    for part, known in parts.items():
+        weights = {name: float(name == part) for name in parts}
         module = loss("mcld", student, teacher, **settings, **weights)
         found = module(student, teacher, batch(labels)).item()
         assert found == pytest.approx(np.log(known), abs=0.05)
