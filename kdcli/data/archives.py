@@ -53,13 +53,16 @@ def broken(path: Path, reason: object) -> KdcliError:
     return KdcliError(f"{path} is broken ({reason}): delete it and fetch it again.", DATA)
 
 
-def kind_of(path: Path) -> str:
-    """What the first bytes of a file that is no archive look like."""
+def fault(path: Path, magic: bytes, error: Exception) -> str:
+    """Why a file could not be opened as the archive whose first bytes are `magic`."""
     with path.open("rb") as handle:
-        head = handle.read(512).lstrip().lower()
+        head = handle.read(512)
+    if head.startswith(magic):
+        return f"truncated or damaged: {error}"
     if not head:
         return "it is empty"
-    return "it is a web page, not an archive" if head.startswith(b"<") else "it is no such archive"
+    page = head.lstrip().startswith(b"<")
+    return "it is a web page, not an archive" if page else "it is no such archive"
 
 
 def md5(content: bytes) -> str:
@@ -130,8 +133,7 @@ def _from_tar(path: Path, folder: str, wanted: Mapping[str, int]) -> dict[str, b
         with tarfile.open(path, "r:gz") as tar:
             return _collect(path, tar, folder, wanted)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        whole = path.stat().st_size and path.open("rb").read(2) == b"\x1f\x8b"
-        raise broken(path, f"truncated or damaged: {error}" if whole else kind_of(path)) from error
+        raise broken(path, fault(path, b"\x1f\x8b", error)) from error
 
 
 def _collect(
@@ -148,8 +150,8 @@ def _collect(
             raise KdcliError(
                 f"{path} holds more than {MEMBERS:,} files or {TOTAL:,} bytes: refused.", DATA
             )
-        short = name.removeprefix(folder + "/")
-        if not member.isreg() or short not in wanted:
+        top, _, short = name.partition("/")
+        if not member.isreg() or top != folder or short not in wanted:
             continue
         if member.size > wanted[short]:
             raise broken(

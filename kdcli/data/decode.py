@@ -9,6 +9,8 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -58,10 +60,10 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     return result
 
 
-def opened(content: bytes, where: str) -> Image.Image:
+def opened(source: BinaryIO | Path, where: str) -> Image.Image:
     """An image whose pixels are not yet decoded; KdcliError (data) naming it if it is none."""
     try:
-        return Image.open(io.BytesIO(content))
+        return Image.open(source)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise KdcliError(f"{where} is no readable image: replace or remove it.", DATA) from error
 
@@ -76,7 +78,7 @@ def decode(read: Callable[[str], bytes], files: Sequence[str], size: int, top: s
 
     def one(row: int) -> None:
         where = f"{top}/{files[row]}"
-        picture = opened(read(files[row]), where)
+        picture = opened(io.BytesIO(read(files[row])), where)
         try:
             picture = picture.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -95,7 +95,7 @@ def _common_size(top: Path, files: list[str]) -> tuple[int, list[str]]:
     """The size to use, and a note when it changes images; reads headers only."""
     sizes: Counter[tuple[int, int]] = Counter()
     for file in files:
-        with opened((top / file).read_bytes(), f"{top}/{file}") as picture:
+        with opened(top / file, f"{top}/{file}") as picture:
             sizes[picture.size] += 1
     (width, height), _ = sizes.most_common(1)[0]
     size = width if width == height and 8 <= width <= LARGEST else DEFAULT

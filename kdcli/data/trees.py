@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Protocol
 
-from kdcli.data.archives import MEMBERS, broken, kind_of, safe_member
+from kdcli.data.archives import MEMBERS, broken, fault, safe_member
 from kdcli.errors import DATA, KdcliError
 
 LIMIT = 64 << 20  # bytes of one file in a zip
@@ -24,14 +25,16 @@ class Tree(Protocol):
 
 
 class Folder:
-    """A Tree on the disk; files whose name begins with a dot are not listed."""
+    """A Tree on the disk, links followed; names that begin with a dot are passed over."""
 
     def __init__(self, path: Path):
         self.path = path
-        found = (
-            file for file in path.rglob("*") if not file.name.startswith(".") and file.is_file()
-        )
-        self.files = sorted(file.relative_to(path).as_posix() for file in found)
+        self.files = []
+        for place, folders, names in os.walk(path, followlinks=True):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = Path(place).relative_to(path)
+            self.files += [(below / name).as_posix() for name in names if not name.startswith(".")]
+        self.files.sort()
 
     def read(self, file: str) -> bytes:
         """The content of one of `files`; OSError if it cannot be read."""
@@ -46,10 +49,7 @@ class Zip:
         try:
             self.archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, EOFError, ValueError) as error:
-            whole = path.stat().st_size and path.open("rb").read(2) == b"PK"
-            raise broken(
-                path, f"truncated or damaged: {error}" if whole else kind_of(path)
-            ) from error
+            raise broken(path, fault(path, b"PK", error)) from error
         members = self.archive.infolist()
         if len(members) > MEMBERS:
             raise KdcliError(f"{path} holds more than {MEMBERS:,} files: refused.", DATA)
