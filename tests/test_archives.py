@@ -25,8 +25,8 @@ def tar_of(path, *members):
     return path
 
 
-def read(path, **wanted):
-    return read_members(path, "top", wanted or {"a.bin": 100})
+def read(path, *names, limit=100):
+    return read_members(path, "top", dict.fromkeys(names or ["a.bin"], "0" * 32), limit).content
 
 
 def test_wanted_members_are_read_and_others_passed_over(tmp_path):
@@ -105,18 +105,37 @@ def test_an_archive_cut_anywhere_is_an_error_and_never_half_a_dataset(tmp_path):
     one, two = (random.Random(seed).randbytes(5_000) for seed in (0, 1))  # do not compress
     path = tar_of(tmp_path / "x.tar.gz", member("top/a.bin", one), member("top/b.bin", two))
     whole = path.read_bytes()
-    assert set(read(path, **{"a.bin": 10_000, "b.bin": 10_000})) == {"a.bin", "b.bin"}
+    assert read(path, "a.bin", "b.bin", limit=5_000) == {"a.bin": one, "b.bin": two}
     for length in (0, 5, 30, 500, 4_000, 5_300, 8_000, 10_000):
         path.write_bytes(whole[:length])
         with pytest.raises(KdcliError, match=r"x\.tar\.gz") as caught:
-            read(path, **{"a.bin": 10_000, "b.bin": 10_000})
+            read(path, "a.bin", "b.bin", limit=5_000)
         assert caught.value.code == DATA
+
+
+def test_a_flipped_bit_in_an_archive_is_found_even_behind_the_last_wanted_byte(tmp_path):
+    one = random.Random(0).randbytes(5_000)
+    path = tar_of(tmp_path / "x.tar.gz", member("top/a.bin", one), member("top/other", b"1" * 99))
+    whole = path.read_bytes()
+    for place in (1_000, 3_000, len(whole) - 6):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(KdcliError, match=r"x\.tar\.gz is broken \(truncated or damaged"):
+            read(path, limit=5_000)
+
+
+def test_official_files_need_not_be_read_to_the_end_of_their_archive(tmp_path):
+    path = tar_of(tmp_path / "x.tar.gz", member("top/a.bin", b"1"), member("top/other", b"2"))
+    path.write_bytes(path.read_bytes()[:-8])  # without checksum and length
+    sums = {"a.bin": "c4ca4238a0b923820dcc509a6f75849b"}  # of "1"
+    assert read_members(path, "top", sums, 100) == ({"a.bin": b"1"}, ())
+    with pytest.raises(KdcliError, match="truncated or damaged"):
+        read(path)
 
 
 def test_missing_members_are_named(tmp_path):
     path = tar_of(tmp_path / "x.tar.gz", member("top/a.bin", b"1"))
     with pytest.raises(KdcliError, match=r"lacks b\.bin, c\.bin:"):
-        read(path, **{"a.bin": 9, "b.bin": 9, "c.bin": 9})
+        read(path, "a.bin", "b.bin", "c.bin")
 
 
 def test_a_zip_gives_what_its_unpacked_folder_gives(tmp_path):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcli.data import TABLE
-from kdcli.data.archives import broken, differences, fewer, find, read_members
+from kdcli.data.archives import broken, fewer, find, read_members
 from kdcli.data.assemble import Arrays, Raw
 from kdcli.data.download import obtain
 from kdcli.data.pickles import load_arrays
@@ -91,14 +91,14 @@ def read(
         *(name, root, layout.folder, layout.archive, layout.url, layout.archive_md5),
         allowed=download,
     )
-    members = read_members(place, layout.folder, dict.fromkeys(layout.files, LIMIT))
-    classes = _class_names(place, layout, members, TABLE[name].classes)
+    members = read_members(place, layout.folder, layout.files, LIMIT)
+    classes = _class_names(place, layout, members.content, TABLE[name].classes)
     train, test = (
-        _split(place, members, files, layout.labels, len(classes))
+        _split(place, members.content, files, layout.labels, len(classes))
         for files in (layout.train, layout.test)
     )
     notes = (
-        *differences(name, place, members, layout.files),
+        *members.notes(name, place),
         *fewer(name, "train", len(train.labels), TABLE[name].train),
         *fewer(name, "test", len(test.labels), TABLE[name].test),
     )

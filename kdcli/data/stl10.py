@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kdcli.data import TABLE
-from kdcli.data.archives import broken, differences, fewer, find, read_members
+from kdcli.data.archives import broken, fewer, find, read_members
 from kdcli.data.assemble import Arrays, Raw
 from kdcli.data.download import obtain
 
@@ -45,10 +45,10 @@ def read(
     place = locate(name, root) or obtain(
         name, root, FOLDER, ARCHIVE, URL, ARCHIVE_MD5, allowed=download
     )
-    members = read_members(place, FOLDER, dict.fromkeys(FILES, LIMIT))
-    train, test = (_split(place, members, split) for split in ("train", "test"))
+    members = read_members(place, FOLDER, FILES, LIMIT)
+    train, test = (_split(place, members.content, split) for split in ("train", "test"))
     notes = (
-        *differences(name, place, members, FILES),
+        *members.notes(name, place),
         *fewer(name, "train", len(train.labels), TABLE[name].train),
         *fewer(name, "test", len(test.labels), TABLE[name].test),
     )
