@@ -1,0 +1,182 @@
+"""`kdcli models [NAME]`: the networks that can be built, or one of them in full."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdcli.cli import options as o
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SIZE = 32  # pixels: the images of the published tables
+# What a loss reads from each family: stages[i] and preacts[i] for i >= 1, and pooled. The stem is
+# stages[0] and preacts[0] alike. `kdcli.models.network` has the reasons.
+READS = {
+    "resnet": ("a stage's last sum after its ReLU", "that sum", "mean of the last stage"),
+    "ResNet": ("a stage's last sum after its ReLU", "that sum", "mean of the last stage"),
+    "wrn": (
+        "the bare sum of a group: no norm, no ReLU, so it has both signs",
+        "that sum through the batch norm that the next group opens with",
+        "mean of the ReLU of the last preact",
+    ),
+    "vgg": (
+        "a group's last ReLU, before its pool; the stem is group 0",
+        "the batch norm before that ReLU",
+        "mean of the last stage",
+    ),
+    "MobileNetV2": (
+        "linear bottlenecks 2, 3, 5 and 7: no ReLU, so they have both signs",
+        "the stages themselves",
+        "mean of a 1x1 convolution to 1280, norm and ReLU",
+    ),
+    "ShuffleV1": (
+        "a stage's last unit after its ReLU",
+        "its sum or concatenation before that ReLU",
+        "mean of the last stage",
+    ),
+    "ShuffleV2": (
+        "a stage's last unit, channels shuffled",
+        "its two halves before ReLU and shuffle",
+        "mean of a 1x1 convolution to 1024, norm and ReLU",
+    ),
+    "tiny": (
+        "a stage's last ReLU",
+        "the batch norm before that ReLU",
+        "mean of the last stage",
+    ),
+    "foreign": (
+        "the last map of each spatial size; there is no stem",
+        "the stages themselves",
+        "input of the last linear layer",
+    ),
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(rich_help_panel=o.LOOK)(models)
+
+
+def models(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=o.complete_model,
+            help="One network in full: a name of the table, torchvision:NAME, timm:NAME or "
+            "package.module:factory. All networks if absent.",
+        ),
+    ] = "",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """List the networks, or show one: feature shapes, parameters and cost.
+
+    Example: kdcli models resnet8x4
+    """
+    from kdcli.cli import screen
+
+    screen.quieten(quiet)
+    if name:
+        told = describe(name)
+        screen.emit(told) if json else _show(told)
+    elif json:
+        screen.emit(listing())
+    else:
+        screen.out.print(_overview())
+        screen.console.print(
+            "[dim]Of others: torchvision:NAME, timm:NAME or package.module:factory. "
+            "One in full: kdcli models resnet8x4[/dim]"
+        )
+
+
+def listing() -> list[dict[str, Any]]:
+    """Every network of the table as plain data; imports no torch."""
+    from kdcli.models import TABLE
+
+    keys = ("family", "summary", "parameters", "lr", "paper")
+    return [
+        {"name": name} | {key: getattr(row, key) for key in keys} for name, row in TABLE.items()
+    ]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """One network, built with the classes of CIFAR-100 and measured on a blank image of 32x32."""
+    from kdcli import models
+
+    name = models.canonical(name)  # before torch is imported: a slip is answered at once
+    row = models.TABLE.get(name)
+
+    import torch
+
+    from kdcli.analysis.cost import cost
+
+    network = models.build(name, classes=100).eval()
+    with torch.no_grad():
+        shown = network.features(torch.zeros(1, 3, SIZE, SIZE))
+    spent = cost(network, SIZE)
+    shapes = {
+        key: [list(map_.shape[1:]) for map_ in getattr(shown, key)] for key in ("stages", "preacts")
+    }
+    stages, preacts, pooled = READS[row.family if row else "foreign"]
+    return {
+        "name": name,
+        "family": row.family if row else "foreign",
+        "summary": row.summary if row else "a network of others",
+        "paper": row.paper if row else None,
+        "lr": row.lr if row else None,
+        "parameters": spent.parameters,
+        "flops_per_image": spent.flops_per_image,
+        "size": SIZE,
+        "classes": 100,
+        **shapes,
+        "pooled": shown.pooled.shape[1],
+        "reads": {"stages": stages, "preacts": preacts, "pooled": pooled},
+    }
+
+
+def _overview() -> Table:
+    """The table on a terminal: a family's paper stands once, above its networks."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made.add_column("model", no_wrap=True)
+    made.add_column("parameters", justify="right", no_wrap=True)
+    made.add_column("at 100 classes; lr at batch 64", overflow="fold")
+    for head, rows in groupby(listing(), key=lambda row: (row["family"], row["paper"], row["lr"])):
+        family, paper, lr = head
+        made.add_row()
+        made.add_row(f"[bold cyan]{escape(family)}[/]", f"lr {lr:g}", f"[dim]{escape(paper)}[/]")
+        for row in rows:
+            made.add_row(f"  {row['name']}", f"{row['parameters']:,}", escape(row["summary"]))
+    return made
+
+
+def _show(told: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    from kdcli.cli.screen import out, table
+
+    out.print(f"[bold cyan]{escape(told['name'])}[/]  {escape(told['summary'])}")
+    if told["paper"]:
+        out.print(f"[dim]{escape(told['paper'])}; learning rate {told['lr']:g} at batch 64[/]")
+    out.print(
+        f"{told['parameters']:,} parameters, {told['flops_per_image'] / 1e9:.3f} GFLOPs an image "
+        f"of {SIZE}x{SIZE} (2 a multiply-add), {told['classes']} classes\n"
+    )
+    sizes = ["x".join(map(str, shape)) for shape in told["stages"]]
+    before = ["x".join(map(str, shape)) for shape in told["preacts"]]
+    rows = [
+        ("stages", "  ".join(sizes), told["reads"]["stages"]),
+        ("preacts", "  ".join(before), told["reads"]["preacts"]),
+        ("pooled", str(told["pooled"]), told["reads"]["pooled"]),
+        ("logits", str(told["classes"]), "what the classifier makes of pooled"),
+    ]
+    columns = ["features", "channels x height x width", "what it is"]
+    out.print(table("", columns, rows, box=None, pad_edge=False, padding=(0, 3, 0, 0)))
