@@ -97,12 +97,18 @@ def load(name: str) -> Recipe:
 
     A file named `a+b` wins over the composition of `a` and `b`.
     """
+    found = parts(name)
+    return found[0] if len(found) == 1 else compose(name, found)
+
+
+def parts(name: str) -> list[Recipe]:
+    """The recipes that `name` composes; the one it is, if it is one itself."""
     if name.endswith(".toml") or "/" in name:
-        return read(Path(name))
+        return [read(Path(name))]
     if name in names():
-        return read(folder() / f"{name}.toml")
+        return [read(folder() / f"{name}.toml")]
     if "+" in name:
-        return compose(name, [load(part) for part in name.split("+")])
+        return [load(part) for part in name.split("+")]
     raise unknown(
         "recipe", name, names(), "A file of your own is given by its path, ending in .toml."
     )

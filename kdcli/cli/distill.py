@@ -87,9 +87,7 @@ def distill(
     )
     training.checked_folder(run_dir)
     training.limit_threads(threads)
-    for text in recipes.conflicts(
-        [recipes.load(p) for p in recipe.split("+")] if "+" in written.summary else []
-    ):
+    for text in recipes.conflicts(recipes.parts(recipe)):
         screen.console.print(f"[yellow]{text}[/yellow]")
     told, origin = None, "the recipe has none"
     if _needs_teacher(written):

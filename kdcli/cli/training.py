@@ -171,8 +171,8 @@ def tell(results: list[dict[str, Any]], next_command: str, as_json: bool) -> Non
     rows = []
     for r in results:
         best = f"{r['best']['top1']:.2f} (epoch {r['best']['epoch']})"
-        rows.append([Path(r["run"]).name, r["top1"], r["top5"], best, duration(r["wall_seconds"])])
-    columns = ["run", "top-1, last epoch", "top-5", "best epoch, on the test set", "time"]
+        rows.append([Path(r["run"]).name, r["top1"], r["top5"], best, duration(r["train_seconds"])])
+    columns = ["run", "top-1, last", "top-5", "best on test", "time"]
     screen.out.print(screen.table("", columns, rows))
     if len(results) > 1:
         values = [r["top1"] for r in results]

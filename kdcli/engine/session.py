@@ -97,12 +97,6 @@ class Session:
     def _read_teacher(self, classes: int) -> Network:
         told = self.config["teacher"]
         network, _ = weights.read(Path(told["path"]), model=told["model"], classes=classes)
-        if network.head.out_features != classes:
-            raise KdcliError(
-                f"the teacher {told['path']} knows {network.head.out_features} classes, "
-                f"{self.dataset.name} has {classes}; take a teacher of the same dataset.",
-                CHECKPOINT,
-            )
         return self._place(network)
 
     def _objective(self) -> Objective:
