@@ -62,6 +62,11 @@ class Foreign(Network):
         finally:
             for handle in handles:
                 handle.remove()
+        if not pooled or not isinstance(logits, Tensor) or logits.dim() != 2:
+            raise KdcliError(
+                f"'{self.architecture['name']}' must return logits [B, K] through its last "
+                "nn.Linear, and nothing else."
+            )
         stages = tuple(maps.values())
         return Features(logits, pooled[-1], stages, stages)
 
@@ -102,11 +107,11 @@ def _factory(name: str) -> Callable[..., object]:
     """What makes the network: called with `num_classes`."""
     package, _, item = name.partition(":")
     if package == "torchvision":
-        from torchvision.models import get_model, list_models
+        from torchvision import models
 
-        if item not in list_models():
-            raise unknown("torchvision model", item, list_models())
-        return partial(get_model, item, weights=None)
+        if item not in models.list_models(module=models):
+            raise unknown("torchvision model", item, models.list_models(module=models))
+        return partial(models.get_model, item, weights=None)
     if package == "timm":
         return partial(_timm().create_model, item, pretrained=False)
     return _imported(name, package, item)
@@ -130,6 +135,8 @@ def _imported(name: str, package: str, item: str) -> Callable[..., object]:
         factory = getattr(importlib.import_module(package), item)
     except (ImportError, AttributeError) as error:
         raise KdcliError(f"'{name}' cannot be imported: {error}.") from error
+    if package.startswith("kdcli.") and getattr(factory, "__module__", "") != package:
+        raise KdcliError(f"'{name}' is not defined there.")  # a file may ask for one of these
     if not callable(factory):
         raise KdcliError(f"'{name}' is not a function or class that makes a network.")
     return factory

@@ -1,170 +1,169 @@
-"""Weights in files: our own safetensors, which say what they are, and checkpoints of others.
+"""Weights in files: our own, which say what they are, and checkpoints of others.
 
-No pickle is ever written. A foreign one is read by torch's restricted reader, which executes
-nothing; RepDistiller's files also hold an `argparse.Namespace`, the one class let through.
+Ours are safetensors; `kdcli.models.state` has the bytes. No pickle is ever written.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdcli import models
-from kdcli.errors import CHECKPOINT, KdcliError
+from kdcli.errors import CHECKPOINT, DIVERGED, KdcliError
 from kdcli.files import environment_errors, replacing
+from kdcli.models import state
 from kdcli.models.network import Network
 
-NESTS = ("model", "state_dict", "net")  # where the public toolkits keep their state dict
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 SHOWN = 5  # keys named in an error
 
 
 def save(network: Network, path: Path, info: Mapping[str, Any]) -> None:
-    """Write the weights and `info` as one safetensors file, atomically; NaN weights are refused."""
-    from safetensors.torch import save_file
+    """Write the weights and `info` as one safetensors file, atomically.
 
-    state = {name: value.detach().cpu() for name, value in network.body.state_dict().items()}
-    for name, value in state.items():
-        if not torch.isfinite(value).all():
-            raise KdcliError(f"{path} is not written: {name} holds NaN or infinity.", CHECKPOINT)
-    told = json.dumps({"architecture": network.architecture, **info}, ensure_ascii=False)
-    plain = {name: value.contiguous() for name, value in state.items()}
+    The network's architecture is added to `info`. The same content gives the same bytes.
+    KdcliError when a weight is NaN or infinite, or the disk refuses.
+    """
+    content = _body(network).state_dict()
+    if broken := _not_finite(content):
+        raise KdcliError(f"{path} is not written: {broken} holds NaN or infinity.", DIVERGED)
+    told = json.dumps({**info, "architecture": network.architecture}, ensure_ascii=False)
+    raw = state.encode(content, told)
     with environment_errors(str(path)), replacing(path) as aside:
-        save_file(plain, aside, metadata={"format": "pt", "kdcli": told})
+        aside.write_bytes(raw)
 
 
 def info(path: Path) -> dict[str, Any]:
     """What one of our files says of itself; empty for a file of others. Reads no weights."""
     path = _file(path)
-    if path.suffix != ".safetensors":
+    metadata = state.metadata(path) or {}
+    if state.TOLD not in metadata:
         return {}
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, "pt") as stream:
-            metadata = stream.metadata() or {}
-        return json.loads(metadata.get("kdcli", "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise KdcliError(
-            f"{path} is damaged or no safetensors file ({error}).", CHECKPOINT
-        ) from error
+        told = json.loads(metadata[state.TOLD])
+        assert isinstance(told["architecture"]["name"], str)
+        return told
+    except (ValueError, TypeError, KeyError, AssertionError, RecursionError) as error:
+        raise KdcliError(f"{path} is damaged: it does not say what it is.", CHECKPOINT) from error
 
 
 def read(
     path: Path, model: str | None = None, classes: int | None = None
 ) -> tuple[Network, dict[str, Any]]:
-    """The network of a file, in evaluation mode, and what the file says of itself.
+    """The network of a file, or of a folder's model.safetensors, and what the file says of itself.
 
-    `model` names the architecture of a foreign checkpoint; `classes` is how many it must have.
-    KdcliError (checkpoint) names the file and the first keys that are missing, left over or of
-    another shape. A foreign architecture (`package.module:factory`) is imported only if `model`
-    names it.
+    The network is in evaluation mode, on the CPU. `model` names the architecture of a foreign
+    checkpoint; for one of ours it is only compared. `classes`: how many it must know; None takes
+    what is there. Code that is not the product's (`torchvision:NAME`, `package.module:factory`)
+    is run only if `model` names it. Torch's random state is left as it is.
+    KdcliError (checkpoint) says what does not fit.
     """
     path = _file(path)
-    told, state = info(path), _state(path)
+    told, content = info(path), state.read(path)
+    model = models.canonical(model) if model else None
     if model is None and not told:
         raise KdcliError(
             f"{path} does not say its architecture; name it (--model or --teacher-model NAME; "
             "kdcli models lists them).",
             CHECKPOINT,
         )
-    if told and (model is None or told["architecture"].get("name") == model):
-        trusted = () if model is None else (model,)
-        network = models.from_architecture(told["architecture"], allowed=trusted)
-    else:
-        network = models.build(model, classes=_classes(state, model, classes))
-    _fill(network, state, path)
-    have = network.head.out_features
-    if classes is not None and have != classes:
-        raise KdcliError(f"{path} knows {have} classes, but {classes} are needed.", CHECKPOINT)
+    with torch.random.fork_rng(devices=[]):
+        network = _of_ours(path, told, model) if told else _of_others(content, model, classes)
+    known = _classes(network, content)
+    if None not in (classes, known) and known != classes:
+        raise KdcliError(
+            f"{path} knows {known} classes, but {classes} are needed; take a checkpoint trained "
+            "on the same dataset.",
+            CHECKPOINT,
+        )
+    _fill(network, content, path)
     return network.eval(), told or {"architecture": network.architecture}
+
+
+def _body(network: Network) -> nn.Module:
+    """What the file holds; a student that a loss has wrapped is no Network and stands whole."""
+    return network.body if isinstance(network, Network) else network
 
 
 def _file(path: Path) -> Path:
     inside = path / "model.safetensors"
-    if path.is_dir() and inside.is_file():
+    if inside.is_file():
         return inside
     if not path.is_file():
         raise KdcliError(f"there is no weights file {path}.", CHECKPOINT)
     return path
 
 
-def _state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, prefixes of wrappers taken off."""
-    loaded = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
-    for nest in NESTS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(nest), Mapping):
-            loaded = loaded[nest]
-            break
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise KdcliError(f"{path} holds no state dict.", CHECKPOINT)
-    state = dict(loaded)
-    if not all(isinstance(key, str) and isinstance(v, Tensor) for key, v in state.items()):
-        raise KdcliError(
-            f"{path} holds no state dict under {', '.join(NESTS)} or at its top.", CHECKPOINT
-        )
-    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+def _of_ours(path: Path, told: dict[str, Any], model: str | None) -> Network:
+    """The network that one of our files describes."""
+    names = list(_names(told["architecture"]))
+    if model is not None and model not in names:
+        raise KdcliError(f"{path} holds {names[0]}, not {model}.", CHECKPOINT)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise KdcliError(
-            f"{path} is damaged or no safetensors file ({error}).", CHECKPOINT
-        ) from error
+        return models.from_architecture(told["architecture"], allowed=[model] if model else [])
+    except KdcliError as error:
+        by = f" (written by kdcli {told['kdcli']})" if told.get("kdcli") else ""
+        raise KdcliError(f"{path}{by}: {error}", CHECKPOINT) from error
 
 
-def _pickle(path: Path) -> object:
-    """A torch file through the restricted reader. There is no second, unrestricted try."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a pickle can fail in any way
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise KdcliError(
-            f"{path} was not loaded: it is damaged, or would run code ({reason[:160]}). Ask its "
-            "author for a safetensors file or a plain state dict.",
-            CHECKPOINT,
-        ) from error
+def _names(architecture: Mapping[str, Any]) -> Iterator[str]:
+    """The name of an architecture, then of those inside it."""
+    yield str(architecture.get("name"))
+    for value in architecture.values():
+        if isinstance(value, Mapping):
+            yield from _names(value)
 
 
-def _classes(state: Mapping[str, Tensor], model: str, classes: int | None) -> int:
-    """Outputs of the head in `state`; `classes`, or 100, where the head is not found."""
-    probe = None if ":" in model else models.build(model).head_key
-    weight = state.get(f"{probe}.weight")
-    return len(weight) if weight is not None and weight.dim() == 2 else classes or 100
+def _of_others(content: Mapping[str, Tensor], model: str, classes: int | None) -> Network:
+    """A new `model`; where `classes` is open, with as many as the file's classifier has."""
+    network = models.build(model, classes or 100)
+    known = _classes(network, content)
+    if classes is None and known not in (None, 100):
+        return models.build(model, known)
+    return network
 
 
-def _fill(network: Network, state: dict[str, Tensor], path: Path) -> None:
-    """Load `state` whole, or say which keys do not fit."""
-    expected = network.body.state_dict()
+def _classes(network: Network, content: Mapping[str, Tensor]) -> int | None:
+    """Rows of the file's classifier layer; None where it has none of that name."""
+    head = network.head
+    keys = [f"{key}.weight" for key, module in _body(network).named_modules() if module is head]
+    found = [content[key] for key in keys if key in content]
+    return len(found[0]) if found and found[0].dim() == 2 else None
+
+
+def _fill(network: Network, content: dict[str, Tensor], path: Path) -> None:
+    """Load all of `content` and nothing else, or say which keys do not fit."""
+    expected = _body(network).state_dict()
     counters = {key: value for key, value in expected.items() if key.endswith("batches_tracked")}
-    state = {**counters, **state}  # old files lack these, which evaluation does not read
-    problems = []
-    for title, keys in (
-        ("missing", [key for key in expected if key not in state]),
-        ("unexpected", [key for key in state if key not in expected]),
-        (
-            "of another shape",
-            [k for k in expected if k in state and expected[k].shape != state[k].shape],
-        ),
-    ):
-        if keys:
-            more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-            problems.append(f"{title}: {', '.join(keys[:SHOWN])}{more}")
-    if problems:
+    content = {**counters, **content}  # old files lack these, which evaluation does not read
+    shapes = [
+        f"{key} is {list(content[key].shape)} for {list(expected[key].shape)}"
+        for key in expected
+        if key in content and content[key].shape != expected[key].shape
+    ]
+    problems = {
+        "missing": [key for key in expected if key not in content],
+        "not known": [key for key in content if key not in expected],
+        "misshapen": shapes,
+    }
+    if any(problems.values()):
+        told = "; ".join(f"{kind}: {_first(keys)}" for kind, keys in problems.items() if keys)
         name = network.architecture["name"]
-        raise KdcliError(f"{path} does not fit {name}; {'; '.join(problems)}.", CHECKPOINT)
-    network.body.load_state_dict(state)
+        raise KdcliError(f"{path} does not fit {name}. {told}.", CHECKPOINT)
+    if broken := _not_finite(content):
+        raise KdcliError(f"{path} is useless: {broken} holds NaN or infinity.", CHECKPOINT)
+    _body(network).load_state_dict(content)
+
+
+def _first(keys: list[str]) -> str:
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more
+
+
+def _not_finite(content: Mapping[str, Tensor]) -> str | None:
+    """The first entry that holds NaN or infinity."""
+    return next((key for key, value in content.items() if not value.isfinite().all()), None)
