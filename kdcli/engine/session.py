@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from kdcli import data, losses, models
+from kdcli import data, losses, models, ranks
 from kdcli.data import Dataset
 from kdcli.data.loader import Loader
 from kdcli.engine import update
@@ -92,6 +92,8 @@ class Session:
             seed=self.config["seed"],
             device=self.device,
             views=views,
+            rank=ranks.rank(),
+            world=ranks.world(),
         )
 
     def _read_teacher(self, classes: int) -> Network:

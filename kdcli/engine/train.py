@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from kdcli import ranks
 from kdcli.contracts import Batch
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.meters import Meters
@@ -168,7 +169,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> None:
         """One step: a function of device tensors only, without a word to the host."""
-        torch.manual_seed(_mix(self.seed, self.epoch, self.step))
+        torch.manual_seed(_mix(self.seed, self.epoch, self.step, ranks.rank()))
         logits, terms = self.objective(batch._replace(epoch=self.local_epoch))
         finite = self.update.step(terms, self.lr)
         self.objective.after_step()
@@ -251,7 +252,7 @@ class Trainer:
         self.meters.restore(parts["meters"])
 
 
-def _mix(seed: int, epoch: int, step: int) -> int:
-    """One 63-bit seed for each (seed, epoch, step)."""
-    text = f"{seed} {epoch} {step}".encode()
+def _mix(*numbers: int) -> int:
+    """One 63-bit seed for each tuple of numbers."""
+    text = " ".join(map(str, numbers)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
