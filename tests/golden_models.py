@@ -152,15 +152,11 @@ def recorded_noise(record: Record, fill: Fill, found: Iterable[str]) -> dict[str
     stated = record.meta.get("float64_noise.hash" if fill.prefix else "float64_noise.sin")
     if stated is None:
         return {}
-    kinds = {
-        "logits_eval": "logits_eval",
-        "logits_train": "logits_train",
-        "train.ce": "logits_train",
-    }
-    kinds |= {"train.grad": "train.grad.norm", "bn_after": "logits_train"}
     by_kind = json.loads(stated)
-    kind_of = {name: kinds.get(name) or kinds.get(name.rpartition(".")[0]) for name in found}
-    return {name: by_kind.get(kind or "feat.sumsq", 0.0) for name, kind in kind_of.items()}
+    kind_of = dict.fromkeys(("train.ce", "bn_after.sum", "bn_after.sumsq"), "logits_train")
+    kind_of |= dict.fromkeys(("train.grad.sum", "train.grad.sumsq"), "train.grad.norm")
+    kind_of |= {name: name for name in by_kind}
+    return {name: by_kind.get(kind_of.get(name, "feat.sumsq"), 0.0) for name in found}
 
 
 def measured_noise(
