@@ -1,0 +1,89 @@
+"""What every exported file says of its weights, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdcli.data import TABLE
+from kdcli.errors import CHECKPOINT, KdcliError
+from kdcli.models.network import Network
+
+KEPT = ("dataset", "recipe", "teacher", "seed", "epochs", "top1", "top5")
+
+
+def deployable(network: Network) -> Network:
+    """A copy of `network` on the CPU, in evaluation mode and plain memory layout.
+
+    KdcliError (checkpoint) when a weight is not a finite number.
+    """
+    made = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
+    for name, tensor in made.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            raise KdcliError(
+                f"{name} of the network holds {bad:,} values that are NaN or infinite; its "
+                "training diverged, so there is nothing to deploy.",
+                CHECKPOINT,
+            )
+    return made
+
+
+def body(network: nn.Module) -> nn.Module:
+    """What a weights file holds; a student that a loss has wrapped may be no Network."""
+    return network.body if isinstance(network, Network) else network
+
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256, hex, of names, types, shapes and bytes, in the order of the names."""
+    seen = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        seen.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return seen.hexdigest()
+
+
+def checked_classes(info: Mapping[str, Any], classes: int) -> list[str] | None:
+    """The class names of `info`, None if it has none; KdcliError unless there is one an output."""
+    names = info.get("class_names")
+    if names is not None and len(names) != classes:
+        raise KdcliError(
+            f"the network has {classes} outputs but its description names {len(names)} classes; "
+            "the file and its description do not belong together.",
+            CHECKPOINT,
+        )
+    return list(names) if names else None
+
+
+def licence(info: Mapping[str, Any]) -> str:
+    """Under which terms the weights are, as far as we can know."""
+    if info.get("licence"):
+        return str(info["licence"])
+    entry = TABLE.get(str(info.get("dataset")))
+    terms = f"; training data {info['dataset']}: {entry.licence}" if entry else ""
+    return f"not stated by who trained it{terms}"
+
+
+def provenance(info: Mapping[str, Any], network: Network) -> dict[str, Any]:
+    """What both kinds of export record; JSON-able, what `info` does not know left out."""
+    from importlib.metadata import version
+
+    # Reproducible builds set the variable: then the same weights give the same bytes.
+    seconds = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    told = {
+        "version": version("kdcli"),
+        "architecture": network.architecture,
+        **{key: info.get(key) for key in KEPT},
+        "trained_with": info.get("kdcli"),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
+        "sha_weights": weights_sha256(body(network).state_dict()),
+    }
+    return {key: value for key, value in told.items() if value is not None}
