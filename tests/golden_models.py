@@ -1,13 +1,13 @@
-"""Compare networks with recorded numbers: `python -m tests.golden_models FOLDER`.
+"""Compare networks with recorded numbers.
 
-FOLDER holds `models/` and `models_mdistiller/`, a file a network. No weights are stored: they come
-from a formula (`tests.golden_fill`), once a sine and once a hash, whose constants are in the file.
+The folder holds `models/` and `models_mdistiller/`, a file a network. No weights are stored: they
+come from a formula (`tests.golden_fill`), once a sine and once a hash, whose constants are in the
+file.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -176,12 +176,3 @@ def nudged(tensor: Tensor) -> Tensor:
     """Every element moved to its neighbour, the even ones up and the odd ones down."""
     signs = 1 - 2 * (torch.arange(tensor.numel()) % 2).view(tensor.shape)
     return torch.nextafter(tensor, signs * torch.inf)
-
-
-if __name__ == "__main__":
-    every = list(check(Path(sys.argv[1])))
-    for row in every:
-        if not row.ok:
-            print(f"{row.name}: {row.error:.3g} > {row.tolerance:.3g} {row.note}")
-    print(f"{sum(row.ok for row in every)} of {len(every)} agree")
-    sys.exit(not all(row.ok for row in every))
