@@ -103,7 +103,7 @@ def _safetensors(path: Path, told: Mapping[str, str]) -> dict[str, Tensor]:
             f"{path} is damaged: its content does not have the checksum it was written with.",
             CHECKPOINT,
         )
-    return state
+    return dict(sorted(state.items()))  # the library's order changes from process to process
 
 
 def _pickle(path: Path) -> object:
