@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ["teach", "distill", "resume", "probe", "eval", "export", "demo", "recipes", "models",
+COMMANDS = ["teach", "distill", "resume", "eval", "export", "demo", "recipes", "models",
             "datasets", "runs", "doctor"]  # fmt: skip
 for _name in COMMANDS:
     importlib.import_module(f"kdcli.cli.{_name}").add_to(app)
