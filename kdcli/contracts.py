@@ -20,6 +20,7 @@ class Features(NamedTuple):
     preacts: tuple[Tensor, ...] = ()  # the same maps before it
     others: tuple[Features, ...] = ()  # of the batch's further views (a loss with views = 2)
     members: tuple[Features, ...] = ()  # of each teacher of an ensemble
+    last: Tensor | None = None  # [B, D, H, W] the map that is averaged into `pooled`
 
 
 class Batch(NamedTuple):

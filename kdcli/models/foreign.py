@@ -68,7 +68,7 @@ class Foreign(Network):
                 "nn.Linear, and nothing else."
             )
         stages = tuple(maps.values())
-        return Features(logits, pooled[-1], stages, stages)
+        return Features(logits, pooled[-1], stages, stages, last=stages[-1] if stages else None)
 
 
 def _parts(module: nn.Module, head: nn.Linear) -> Iterator[nn.Module]:

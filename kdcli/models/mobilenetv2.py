@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kdcli.contracts import Features
-from kdcli.models.network import Network, conv, global_mean, init_he, init_linear
+from kdcli.models.network import Network, Tail, conv, global_mean, init_he, init_linear
 
 # Table 2: widths before the multiplier, bottlenecks, stride of the first. The paper's stride of
 # the second row is 2; the stem's stride already halves a small image once.
@@ -52,6 +52,7 @@ class MobileNetV2(Network):
     """Seven rows of inverted residuals; `width` multiplies every row, `expansion` its inside."""
 
     head_key = "classifier.0"
+    neck_keys = ("conv2",)
 
     def __init__(self, classes: int, expansion: int, width: float):
         super().__init__()
@@ -77,9 +78,15 @@ class MobileNetV2(Network):
             x = row(x)
             if number in STAGE_ENDS:
                 stages.append(x)
-        pooled = global_mean(self.conv2(x))
-        return Features(self.classifier(pooled), pooled, tuple(stages), tuple(stages))
+        last = self.conv2(x)
+        pooled = global_mean(last)
+        return Features(self.classifier(pooled), pooled, tuple(stages), tuple(stages), last=last)
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         return tuple(self.blocks[number][-1].conv[-1] for number in STAGE_ENDS)
+
+    @property
+    def tail(self) -> nn.Module:
+        rows = self.blocks[STAGE_ENDS[-2] + 1 :]
+        return Tail(nn.Sequential(nn.Sequential(*rows, self.conv2)), self.head)

@@ -22,11 +22,12 @@ halve will do.
 | tiny        | 16 8 4   | ReLU of a stage's last norm | that norm                       | last   |
 | foreign     | any      | last map of each side       | the stages themselves           | head   |
 
-`pooled` is the mean over positions of: "last" the last stage; "ReLU" the ReLU of the last preact;
-"1280" and "1024" a further 1x1 convolution of that width with norm and ReLU. "head": whatever the
-last nn.Linear is given. The stem is shown after its ReLU, except wrn's, which is the bare first
-convolution. It has side 32, in MobileNetV2 and tiny 16; vgg's is its first group of convolutions;
-a foreign network has none of its own (`kdcli.models.foreign`).
+`pooled` is the mean over positions of the map `last`: "last" the last stage; "ReLU" the ReLU of the
+last preact; "1280" and "1024" a further 1x1 convolution of that width with norm and ReLU. "head":
+whatever the last nn.Linear is given, `last` being the last stage all the same. The stem is shown
+after its ReLU, except wrn's, which is the bare first convolution. It has side 32, in MobileNetV2
+and tiny 16; vgg's is its first group of convolutions; a foreign network has none of its own
+(`kdcli.models.foreign`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Network(nn.Module):
 
     architecture: dict[str, object]
     head_key = "fc"  # where the classifier layer is, by the public references' name
+    neck_keys: tuple[str, ...] = ()  # layers between `stages[-1]` and the pool that widen the map
 
     def features(self, images: Tensor) -> Features:
         """One pass over `images`; every tensor belongs to that pass's graph."""
@@ -66,6 +68,11 @@ class Network(nn.Module):
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         """The batch norm that ends each of `preacts[1:]`; empty where none covers the whole map."""
         return ()
+
+    @property
+    def tail(self) -> nn.Module | None:
+        """`stages[-2]` -> logits through this network's own layers; None where none is written."""
+        return None
 
     @property
     def body(self) -> nn.Module:
@@ -97,6 +104,18 @@ def run_stage(blocks: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
         preact = block(x)
         x = F.relu(preact)
     return preact, x
+
+
+class Tail(nn.Module):
+    """The last stage, the pool and the classifier, as `Network.tail` shows them."""
+
+    def __init__(self, blocks: nn.Sequential, head: nn.Linear):
+        super().__init__()
+        self.blocks, self.head = blocks, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> logits [B, K]."""
+        return self.head(global_mean(run_stage(self.blocks, x)[1]))
 
 
 def init_he(network: nn.Module) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcli.contracts import Features
-from kdcli.models.network import Network, conv, global_mean, init_he, run_stage, stack
+from kdcli.models.network import Network, Tail, conv, global_mean, init_he, run_stage, stack
 
 
 class Block(nn.Module):
@@ -56,8 +56,12 @@ class ResNet(Network):
             preacts.append(preact)
             stages.append(x)
         pooled = global_mean(x)
-        return Features(self.fc(pooled), pooled, tuple(stages), tuple(preacts))
+        return Features(self.fc(pooled), pooled, tuple(stages), tuple(preacts), last=x)
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         return tuple(layer[-1].bn2 for layer in (self.layer1, self.layer2, self.layer3))
+
+    @property
+    def tail(self) -> nn.Module:
+        return Tail(self.layer3, self.fc)

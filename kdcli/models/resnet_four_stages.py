@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcli.contracts import Features
-from kdcli.models.network import Network, conv, global_mean, init_he, run_stage, stack
+from kdcli.models.network import Network, Tail, conv, global_mean, init_he, run_stage, stack
 
 
 def projection(inputs: int, width: int, stride: int) -> nn.Sequential:
@@ -101,8 +101,12 @@ class ResNet(Network):
             preacts.append(preact)
             stages.append(x)
         pooled = global_mean(x)
-        return Features(self.linear(pooled), pooled, tuple(stages), tuple(preacts))
+        return Features(self.linear(pooled), pooled, tuple(stages), tuple(preacts), last=x)
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         return tuple(layer[-1].last_norm for layer in self.layers)
+
+    @property
+    def tail(self) -> nn.Module:
+        return Tail(self.layer4, self.linear)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcli.contracts import Features
-from kdcli.models.network import Network, conv, global_mean, run_stage, stack
+from kdcli.models.network import Network, Tail, conv, global_mean, run_stage, stack
 
 STEM = 24
 WIDTHS = (240, 480, 960)
@@ -72,8 +72,12 @@ class ShuffleV1(Network):
             preacts.append(preact)
             stages.append(x)
         pooled = global_mean(x)
-        return Features(self.linear(pooled), pooled, tuple(stages), tuple(preacts))
+        return Features(self.linear(pooled), pooled, tuple(stages), tuple(preacts), last=x)
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         return tuple(layer[-1].bn3 for layer in (self.layer1, self.layer2, self.layer3))
+
+    @property
+    def tail(self) -> nn.Module:
+        return Tail(self.layer3, self.linear)

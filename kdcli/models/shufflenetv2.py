@@ -69,6 +69,7 @@ class ShuffleV2(Network):
     """Three stages of 4, 8 and 4 units behind a 1x1 stem that keeps the image's size."""
 
     head_key = "linear"
+    neck_keys = ("conv2", "bn2")
 
     def __init__(self, classes: int):
         super().__init__()
@@ -94,5 +95,6 @@ class ShuffleV2(Network):
                 x = interleave(left, F.relu(right))
             stages.append(x)
             preacts.append(torch.cat([left, right], dim=1))
-        pooled = global_mean(F.relu(self.bn2(self.conv2(x))))
-        return Features(self.linear(pooled), pooled, tuple(stages), tuple(preacts))
+        last = F.relu(self.bn2(self.conv2(x)))
+        pooled = global_mean(last)
+        return Features(self.linear(pooled), pooled, tuple(stages), tuple(preacts), last=last)

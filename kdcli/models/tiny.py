@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcli.contracts import Features
-from kdcli.models.network import Network, conv, global_mean, init_he
+from kdcli.models.network import Network, Tail, conv, global_mean, init_he
 
 
 def group(inputs: int, *widths: int, stride: int) -> nn.Sequential:
@@ -43,8 +43,12 @@ class Tiny(Network):
             x = F.relu(preacts[-1])
             stages.append(x)
         pooled = global_mean(x)
-        return Features(self.fc(pooled), pooled, tuple(stages), tuple(preacts))
+        return Features(self.fc(pooled), pooled, tuple(stages), tuple(preacts), last=x)
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         return self.block1[-1], self.block2[-1], self.block3[-1]
+
+    @property
+    def tail(self) -> nn.Module:
+        return Tail(nn.Sequential(self.block3), self.fc)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcli.contracts import Features
-from kdcli.models.network import Network, global_mean, init_he, init_linear
+from kdcli.models.network import Network, Tail, global_mean, init_he, init_linear
 
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -53,8 +53,12 @@ class VGG(Network):
             x = F.max_pool2d(stages[-1], 2) if pools else stages[-1]
         preacts[0] = stages[0]  # the stem has no pre-activation of its own, in any family
         pooled = global_mean(x)
-        return Features(self.classifier(pooled), pooled, tuple(stages), tuple(preacts))
+        return Features(self.classifier(pooled), pooled, tuple(stages), tuple(preacts), last=x)
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         return tuple(block[-1] for block in self.groups[1:])
+
+    @property
+    def tail(self) -> nn.Module:
+        return Tail(nn.Sequential(self.block4), self.classifier)

@@ -44,6 +44,18 @@ class Group(nn.Module):
         return normed, x
 
 
+class WideTail(nn.Module):
+    """The last group, the network's norm, the pool and the classifier."""
+
+    def __init__(self, group: Group, norm: nn.BatchNorm2d, head: nn.Linear):
+        super().__init__()
+        self.group, self.norm, self.head = group, norm, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> logits [B, K]."""
+        return self.head(global_mean(F.relu(self.norm(self.group(x)[1]))))
+
+
 class WideResNet(Network):
     """WRN-D-W, D = 6n + 4: n blocks a group, 16W, 32W and 64W wide. No dropout."""
 
@@ -68,11 +80,16 @@ class WideResNet(Network):
         first_normed, second = self.block2(first)
         second_normed, third = self.block3(second)
         third_normed = self.bn1(third)
-        pooled = global_mean(F.relu(third_normed))
+        last = F.relu(third_normed)
+        pooled = global_mean(last)
         stages = (stem, first, second, third)
         preacts = (stem, first_normed, second_normed, third_normed)
-        return Features(self.fc(pooled), pooled, stages, preacts)
+        return Features(self.fc(pooled), pooled, stages, preacts, last=last)
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
         return self.block2.layer[0].bn1, self.block3.layer[0].bn1, self.bn1
+
+    @property
+    def tail(self) -> nn.Module:
+        return WideTail(self.block3, self.bn1, self.fc)
