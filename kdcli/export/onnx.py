@@ -21,7 +21,7 @@ from torch import Tensor
 from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
 from kdcli.export import graph, parity
 from kdcli.export.parity import Parity, Report
-from kdcli.export.provenance import checked_classes, deployable, licence, provenance
+from kdcli.export.provenance import checked_classes, deployable, licence, provenance, shareable
 from kdcli.export.runtime import TYPES, UINT8, open_session
 from kdcli.files import environment_errors, replacing
 from kdcli.models.network import Network
@@ -142,7 +142,7 @@ def export_onnx(
     began = time.perf_counter()
     opset = OPSET if opset is None else opset
     _check_request(path, dataset_images, input_kind, opset)
-    network = deployable(network)
+    network, info = deployable(network), shareable(info)
     image = tuple(dataset_images.shape[1:])
     with torch.no_grad():
         classes = network(torch.zeros(1, *image)).shape[1]

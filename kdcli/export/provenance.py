@@ -7,12 +7,13 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdcli.data import TABLE
+from kdcli.data import FOLDER, TABLE
 from kdcli.errors import CHECKPOINT, KdcliError
 from kdcli.models.network import Network
 
@@ -51,6 +52,19 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
     return seen.hexdigest()
 
 
+def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
+    """`info` without the path to somebody's own images: the last folder's name is enough.
+
+    >>> shareable({"dataset": "folder:/home/me/birds", "seed": 0})
+    {'dataset': 'folder:birds', 'seed': 0}
+    """
+    told = dict(info)
+    data = str(told.get("dataset"))
+    if data.startswith(FOLDER):
+        told["dataset"] = FOLDER + PurePath(data.removeprefix(FOLDER)).name
+    return told
+
+
 def checked_classes(info: Mapping[str, Any], classes: int) -> list[str] | None:
     """The class names of `info`, None if it has none; KdcliError unless there is one an output."""
     names = info.get("class_names")
@@ -69,7 +83,7 @@ def licence(info: Mapping[str, Any]) -> str:
         return str(info["licence"])
     entry = TABLE.get(str(info.get("dataset")))
     terms = f"; training data {info['dataset']}: {entry.licence}" if entry else ""
-    return f"not stated by who trained it{terms}"
+    return f"Not stated by who trained it{terms}"
 
 
 def provenance(info: Mapping[str, Any], network: Network) -> dict[str, Any]:
