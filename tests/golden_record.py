@@ -75,7 +75,7 @@ def checksums(name: str, tensors: Iterable[Tensor], norms: bool = False) -> dict
     }
 
 
-def heads(name: str, tensors: Iterable[Tensor], length: int = 8) -> dict[str, Found]:
+def heads(name: str, tensors: Iterable[Tensor], length: int) -> dict[str, Found]:
     """`name.head`: the first elements of each tensor."""
     return {f"{name}.head": Found(torch.stack([x.flatten()[:length] for x in tensors]))}
 
