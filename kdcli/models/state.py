@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from kdcli.errors import CHECKPOINT, KdcliError
 NESTS = ("model", "state_dict", "net")  # where the public toolkits keep their state dict
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+LONGEST_NAME = 500  # characters of a key
 TOLD = "kdcli"  # metadata: what a file of ours says of itself, as JSON
 CHECKSUM = "sha256"  # metadata: of that JSON and the numbers
 
@@ -85,7 +87,13 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def _is_entry(item: tuple[object, object]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+    """A name that can be shown to a person, and plain numbers: not sparse, quantised or absent."""
+    key, value = item
+    named = isinstance(key, str) and key.isprintable() and len(key) <= LONGEST_NAME
+    plain = (
+        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    )
+    return named and plain and not value.is_quantized
 
 
 def _safetensors(path: Path, told: Mapping[str, str]) -> dict[str, Tensor]:
@@ -109,7 +117,8 @@ def _safetensors(path: Path, told: Mapping[str, str]) -> dict[str, Tensor]:
 def _pickle(path: Path) -> object:
     """A torch file through the restricted reader. There is no second, unrestricted try."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the file's age, which its reader cannot mend
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle can fail in any way
         code = re.search(r"GLOBAL (\S+)", str(error))
