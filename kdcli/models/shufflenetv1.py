@@ -23,7 +23,7 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 class Unit(nn.Module):
     """1x1 grouped, shuffle, 3x3 depthwise, 1x1 grouped; the ReLU after the sum is the stage's.
 
-    A unit of stride 2 puts its input, average-pooled, in front of its output instead of adding it.
+    A unit of stride 2 puts its input, average-pooled, behind its output instead of adding it.
     Unlike the paper's, the depthwise convolution is followed by a ReLU.
     """
 
