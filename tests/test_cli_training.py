@@ -187,3 +187,22 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_files_stay_whole(images, store):
     process.send_signal(signal.SIGINT)
     assert process.wait(60) in (75, 130)  # 75 if the first was acted on before the second came
     assert json.loads((path / "config.json").read_text())["student"] == "tiny8"
+
+
+def test_a_reader_who_leaves_ends_the_words_and_not_the_training(images, store):
+    process = start(
+        "teach", "tiny8", "--dataset", images, *LONG, "--run-dir", store, "--name", "one"
+    )
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(100) in (0, 1)  # the result could not be told
+    assert Run(store / "one").finished
+
+
+def test_a_terminal_without_unicode_gets_the_result_too(images, store):
+    process, path = trained(
+        images, store, "one", "--seeds", "0", PYTHONIOENCODING="ascii", LC_ALL="C"
+    )
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert "one" in out and Run(path).finished

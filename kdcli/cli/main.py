@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ["teach", "distill", "resume", "eval", "export", "demo", "recipes", "models",
+COMMANDS = ["teach", "distill", "resume", "probe", "eval", "export", "demo", "recipes", "models",
             "datasets", "runs", "doctor"]  # fmt: skip
 for _name in COMMANDS:
     importlib.import_module(f"kdcli.cli.{_name}").add_to(app)
@@ -38,6 +38,9 @@ def _version(
 
 def run() -> None:
     """Run the command line; every error is one line and an exit code, a traceback needs --debug."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name beyond the terminal's alphabet is no error
+            stream.reconfigure(errors="replace")
     try:
         app()
     except KdcliError as error:

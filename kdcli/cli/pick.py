@@ -26,7 +26,7 @@ class Picked:
 
 
 def pick(asked: str, run_dir: Path, prefer: str = "distill") -> Picked:
-    """`asked` is a run or a file; left out, the newest finished run, `prefer` before other kinds."""
+    """`asked` is a run or a file; left out, the newest finished run, of kind `prefer` first."""
     path = Path(asked)
     if asked and path.is_file():
         return Picked(path, "argument, a file")

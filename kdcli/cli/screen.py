@@ -28,7 +28,8 @@ def table(
     title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], **options: Any
 ) -> Table:
     """A table with a title; numbers stand to the right."""
-    made = Table(title=title or None, title_justify="left", header_style="bold", **options)
+    style = {"title_justify": "left", "header_style": "bold", "box": None, "pad_edge": False}
+    made = Table(title=title or None, **{**style, **options})
     rows = [list(row) for row in rows]
     for number, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], (int, float)) for row in rows)
@@ -47,16 +48,14 @@ def _shown(cell: object) -> str:
 def resolved(title: str, origins: Mapping[str, tuple[object, str]]) -> None:
     """What a command will do, and where each choice came from."""
     rows = [(key, str(value), origin) for key, (value, origin) in origins.items()]
-    console.print(
-        table(title, ["", "value", "from"], rows, show_edge=False, pad_edge=False, box=None)
-    )
+    console.print(table(title, ["", "value", "from"], rows))
 
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them.
 
     >>> duration(75), duration(8000), duration(200000)
-    ('1 min 15 s', '2 h 13 min', '2 d 8 h')
+    ('1 min 15 s', '2 h 13 min', '2 d 7 h')
     """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
