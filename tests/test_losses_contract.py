@@ -1,90 +1,125 @@
 """What every loss owes the rest, whatever its mathematics: all files of kdcli/losses are tried."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
+from torch import Tensor
 
-from kdcli import losses
+from kdcli import losses, models
 from kdcli.contracts import Batch, Features
-from kdcli.losses import Context
+from kdcli.losses import Context, Loss
+from kdcli.models.network import Network
+from tests.tiny import SMALL, TEACHERS
 
 CLASSES, IMAGES = 10, 64
-SMALL = {"crd": {"negatives": 16}, "mcld": {"queue": 40}}  # memories that fit 64 images
 NAMES = losses.names()
 
 
-def maps(rows: int, widths: tuple[int, ...], seed: int, dtype=torch.float32) -> Features:
-    """Features of a network with stages of these widths; gradients are asked for."""
-    generator = torch.Generator().manual_seed(seed)
+class Made(NamedTuple):
+    """A loss and the two networks it was built for."""
 
-    def draw(*shape):
-        return torch.randn(shape, generator=generator).to(dtype).requires_grad_()
-
-    sizes = [16, *(16 // 2**i for i in range(len(widths) - 1))]
-    preacts = tuple(draw(rows, width, h, h) for width, h in zip(widths, sizes, strict=True))
-    stages = tuple(preact.relu() for preact in preacts)
-    return Features(draw(rows, CLASSES), draw(rows, widths[-1]), stages, preacts)
+    loss: Loss
+    student: Network  # as the loss wraps it
+    teacher: Network
 
 
-def batch(rows: int) -> Batch:
+def pixels(rows: int, seed: int) -> Tensor:
+    return torch.randn(rows, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def batch(rows: int, views: int) -> Batch:
     zeros = torch.zeros(rows, dtype=torch.int64)
     index = torch.arange(rows)
-    return Batch(torch.zeros(rows, 3, 8, 8), index % 3, index, zeros, torch.tensor(0))
+    others = tuple(pixels(rows, 9 + view) for view in range(1, views))
+    return Batch(pixels(rows, 9), index % 3, index, zeros, torch.tensor(0), others)
 
 
-def build(name: str) -> losses.Loss:
+def build(name: str) -> Made:
     torch.manual_seed(0)
-    student, teacher = maps(2, (8, 8, 16, 32), 1), maps(2, (8, 16, 32, 64), 2)
-    labels = torch.arange(IMAGES) % 3
-    ctx = Context(student, teacher, None, CLASSES, labels, 240)
-    return losses.build(name, ctx, **SMALL.get(name, {}))
+    student = models.build("tiny8", classes=CLASSES)
+    teacher = models.build(TEACHERS.get(name, "tiny16"), classes=CLASSES).eval()
+    with torch.no_grad():
+        shown = [network.eval().features(pixels(2, 1)) for network in (student, teacher)]
+    ctx = Context(*shown, teacher, CLASSES, torch.arange(IMAGES) % 3, 240)
+    loss = losses.build(name, ctx, **SMALL.get(name, {}))
+    return Made(loss, loss.wrap(student).train(), teacher)
 
 
-def on_device(side: Features) -> Features:
-    stages, preacts = (tuple(x.cuda() for x in group) for group in (side.stages, side.preacts))
-    return Features(side.logits.cuda(), side.pooled.cuda(), stages, preacts)
+def cast(features: Features, dtype: torch.dtype) -> Features:
+    """Every tensor in another precision, through the tuples."""
+
+    def each(value):
+        if isinstance(value, Tensor):
+            return value.to(dtype)
+        if isinstance(value, Features):
+            return cast(value, dtype)
+        return tuple(map(each, value)) if isinstance(value, tuple) else value
+
+    return Features(*map(each, features))
 
 
-def run(module: losses.Loss, rows: int, dtype=torch.float32):
-    """One step of the loss alone; the features it saw, and its value."""
-    student, teacher = maps(rows, (8, 8, 16, 32), 3, dtype), maps(rows, (8, 16, 32, 64), 4, dtype)
-    reads = module.reads
-    kept = {"logits": teacher.logits}
-    kept["pooled"] = teacher.pooled if reads & {"pooled", "stages"} else None
+def seen(network: Network, samples: Batch, dtype: torch.dtype) -> Features:
+    """What a network shows of a batch and of its further views."""
+    others = tuple(network.features(images) for images in samples.others)
+    return cast(network.features(samples.images)._replace(others=others), dtype)
+
+
+def kept(features: Features, reads: frozenset[str]) -> Features | None:
+    """Only what a loss has declared to read of the teacher."""
+    others = tuple(kept(other, reads) for other in features.others)
+    if not reads:
+        return None
     if "stages" in reads:
-        kept |= {"stages": teacher.stages, "preacts": teacher.preacts}
-    value = module(student, Features(**kept) if reads else None, batch(rows))
+        return features._replace(others=others)
+    return Features(features.logits, features.pooled if "pooled" in reads else None, others=others)
+
+
+def run(made: Made, rows: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """One step of the loss alone; its value. The teacher would take gradients if they came."""
+    samples = batch(rows, made.loss.views)
+    student, teacher = (seen(net, samples, dtype) for net in (made.student, made.teacher))
+    value = made.loss(student, kept(teacher, made.loss.reads), samples)
     value.backward()
-    module.after_step()
-    return student, teacher, value
+    made.loss.after_step()
+    return value.detach()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_loss_declares_to_read_is_all_it_reads(name):
-    module = build(name)
-    assert module.reads <= {"logits", "pooled", "stages"}
-    _, _, value = run(module, 8)
+    made = build(name)
+    assert made.loss.reads <= {"logits", "pooled", "stages"}
+    value = run(made, 8)
     assert value.shape == ()
     assert value.isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_the_student_and_never_the_teacher(name):
-    student, teacher, _ = run(build(name), 8)
-    inputs = [student.logits, student.pooled, *student.preacts]
-    assert any(x.grad is not None and x.grad.norm() > 0 for x in inputs)
-    assert all(x.grad is None for x in (teacher.logits, teacher.pooled, *teacher.preacts))
+    made = build(name)
+    run(made, 8)
+    assert any(p.grad is not None and p.grad.norm() > 0 for p in made.student.parameters())
+    assert all(p.grad is None for p in made.teacher.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_side_module_belongs_to_the_loss_and_the_teacher_does_not(name):
+    made = build(name)
+    run(made, 8)
+    assert not {id(p) for p in made.loss.parameters()} & {id(p) for p in made.teacher.parameters()}
+    assert not {id(p) for p in made.loss.parameters()} & {id(p) for p in made.student.parameters()}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_short_last_batch_of_an_epoch_is_a_batch_like_any_other(name):
-    module = build(name)
+    made = build(name)
     for rows in (8, 3, 8):
-        assert run(module, rows)[2].isfinite()
+        assert run(made, rows).isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_features_give_a_loss_in_single_precision(name):
-    _, _, value = run(build(name), 8, torch.bfloat16)
+    value = run(build(name), 8, torch.bfloat16)
     assert value.dtype == torch.float32
     assert value.isfinite()
 
@@ -93,25 +128,28 @@ def test_half_precision_features_give_a_loss_in_single_precision(name):
 def test_a_loss_resumes_with_the_same_bits(name):
     one, two = build(name), build(name)
     run(one, 8)
-    two.load_state_dict(one.state_dict())
+    two.loss.load_state_dict(one.loss.state_dict())
+    two.student.load_state_dict(one.student.state_dict())
     values = []
-    for module in (one, two):
+    for made in (one, two):
         torch.manual_seed(7)
-        values.append(run(module, 8)[2])
+        values.append(run(made, 8))
     assert torch.equal(*values)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", NAMES)
 def test_no_loss_waits_for_the_device(name):
-    module = build(name).cuda()
-    sides = maps(8, (8, 8, 16, 32), 3), maps(8, (8, 16, 32, 64), 4)
-    student, teacher = (on_device(side) for side in sides)
-    samples = Batch(*(x.cuda() for x in batch(8)[:5]))
+    made = Made(*(module.cuda() for module in build(name)))
+    samples = batch(8, made.loss.views)
+    samples = Batch(*(x.cuda() for x in samples[:5]), tuple(x.cuda() for x in samples.others))
     for careful in (False, True):  # the first step may still set libraries up
         torch.cuda.set_sync_debug_mode("error" if careful else "default")
         try:
-            module(student, teacher, samples).backward()
-            module.after_step()
+            student, teacher = (
+                seen(net, samples, torch.float32) for net in (made.student, made.teacher)
+            )
+            made.loss(student, kept(teacher, made.loss.reads), samples).backward()
+            made.loss.after_step()
         finally:
             torch.cuda.set_sync_debug_mode("default")

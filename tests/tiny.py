@@ -17,6 +17,7 @@ from kdcli.recipes import Recipe
 CLASSES = 8
 DEVICE = torch.device("cpu")
 SMALL = {"crd": {"negatives": 16}, "mcld": {"queue": 40}}  # memories that fit 64 images
+TEACHERS = {"fsp": "tiny8", "kdsvd": "tiny8"}  # losses that need a teacher of the student's widths
 
 
 def dataset(images: int = 64, classes: int = CLASSES) -> Dataset:
@@ -36,25 +37,30 @@ def objective(
     minimize: dict[str, float],
     arguments: dict[str, dict] | None = None,
     student: str = "tiny8",
-    teacher: str = "tiny16",
+    teacher: str = "",
     seed: int = 0,
 ) -> Objective:
-    """Student, teacher and losses of a recipe on the made dataset."""
+    """Student, teacher and losses of a recipe on the made dataset; arguments by term."""
     torch.manual_seed(seed)
     data_set = dataset()
+    teacher = teacher or next((TEACHERS[term] for term in minimize if term in TEACHERS), "tiny16")
     networks = [models.build(name, classes=CLASSES) for name in (student, teacher)]
     probe = torch.zeros(2, 3, 32, 32)
     with torch.no_grad():
         shown = [network.eval().features(probe) for network in networks]
     context = losses.Context(shown[0], shown[1], networks[1], CLASSES, data_set.train.labels, 2)
-    settings = {**SMALL, **(arguments or {})}
-    built = {term: losses.build(term, context, **settings.get(term, {})) for term in minimize}
-    return Objective(networks[0], built, Frozen(networks[1]))
+    built, wrapped = {}, networks[0]
+    for term in minimize:
+        settings = dict((arguments or {}).get(term, {}))
+        name = settings.pop("use", term)
+        built[term] = losses.build(name, context, **settings | SMALL.get(name, {}))
+        wrapped = built[term].wrap(wrapped)
+    return Objective(wrapped, built, Frozen(networks[1]))
 
 
 def trainer(recipe: Recipe, epochs: int = 2, batch: int = 24, **options: object) -> Trainer:
     """A run of `epochs` with 3 steps each, the last one of 16 images."""
-    made = objective(recipe.minimize)
+    made = objective(recipe.minimize, recipe.losses)
     return Trainer(
         made,
         Loader(dataset(), batch=batch, seed=0, device=DEVICE, views=made.views),
