@@ -36,6 +36,18 @@ def test_the_neck_is_what_widens_the_last_stage(name):
     assert torch.equal(bare.last, bare.stages[-1])
 
 
+@pytest.mark.parametrize("name", [*SMALLEST, "ShuffleV2"])
+def test_the_stages_do_not_need_what_stands_behind_the_last_of_them(name):
+    network = models.build(name, classes=10)
+    network.features(torch.randn(2, 3, 32, 32)).stages[-1].sum().backward()
+    idle = {key for key, parameter in network.named_parameters() if parameter.grad is None}
+    assert idle == {
+        key
+        for key, _ in network.named_parameters()
+        if any(key.startswith(f"{top}.") for top in network.top)
+    }
+
+
 @pytest.mark.parametrize("name", SMALLEST)
 def test_a_tail_goes_on_from_the_last_stage_but_one(name):
     network, features = shown(name)

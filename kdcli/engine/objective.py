@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import torch
@@ -48,9 +48,15 @@ class Objective(nn.Module):
             slot.fill_(weight)
         self.weights = {name: self.weights[name] for name in weights}
 
+    def begin(self, names: Iterable[str], main: bool) -> None:
+        """Tell the losses of a phase that it begins."""
+        for name in names:
+            self.losses[name].begin(main)
+
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """`batch` -> student logits [B, K] and the weighted terms by name, each a scalar."""
-        teacher = self.teacher.features(batch) if self.teacher else None
+        taught = self.teacher and any(self.losses[name].reads for name in self.weights)
+        teacher = self.teacher.features(batch) if taught else None
         student = self.student.features(batch.images)
         if batch.others:
             others = tuple(self.student.features(images) for images in batch.others)

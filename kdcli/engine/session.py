@@ -18,9 +18,10 @@ from kdcli.engine import update
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.evaluate import evaluate
 from kdcli.engine.objective import Objective
+from kdcli.engine.phases import Phase, plan
 from kdcli.engine.stop import Stop
 from kdcli.engine.teachers import Frozen
-from kdcli.engine.train import Phase, Report, Trainer
+from kdcli.engine.train import Report, Trainer
 from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
 from kdcli.models import weights
 from kdcli.models.network import Network
@@ -131,20 +132,7 @@ class Session:
         recipe = self.recipe
         row = models.TABLE.get(self.config["student"])
         rate = recipe.lr if recipe.lr is not None else row.lr if row else FOREIGN_RATE
-        before = [
-            Phase(f"pretrain {n}", p.epochs, p.minimize, p.lr or rate, freeze=p.freeze)
-            for n, p in enumerate(recipe.pretrain, 1)
-        ]
-        main = Phase(
-            "main",
-            recipe.epochs,
-            recipe.minimize,
-            rate,
-            recipe.milestones,
-            recipe.warmup,
-            recipe.freeze,
-        )
-        return [*before, main]
+        return plan(recipe, self.student, rate)
 
     def check_teacher(self, allow_weak: bool) -> float:
         """The teacher's top-1 on some test images; KdcliError if it is no better than guessing."""

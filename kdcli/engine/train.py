@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Protocol
 
 import torch
@@ -17,40 +15,13 @@ from kdcli.contracts import Batch
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.meters import Meters
 from kdcli.engine.objective import Objective
+from kdcli.engine.phases import Phase
 from kdcli.engine.stop import Stop
 from kdcli.engine.update import Update, all_finite
 from kdcli.errors import DIVERGED, STOPPED, KdcliError
 
 SAVE_EVERY = 300.0  # seconds of training between two checkpoints inside an epoch
 READ_EVERY = 0.5  # seconds between two reads of the device for the progress display
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of epochs with one objective and one learning-rate schedule."""
-
-    name: str
-    epochs: int
-    weights: Mapping[str, float]  # by term; only these are computed
-    lr: float
-    milestones: tuple[float, ...] = ()  # epochs done when the rate falls by ten; fractions allowed
-    warmup: Mapping[str, float] = field(default_factory=dict)  # epochs until the full weight
-    freeze: tuple[str, ...] = ()  # patterns of modules in evaluation mode, not in the optimizer
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of `epoch`, from 0. A milestone of 150 acts from the 151st epoch on."""
-        return self.lr * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
-
-    def weigh(self, epoch: int) -> dict[str, float]:
-        """Weights of `epoch`, from 0: a warm-up of W epochs starts at 1/W, not at 0."""
-        reached = {name: min((epoch + 1) / span, 1.0) for name, span in self.warmup.items() if span}
-        return {name: weight * reached.get(name, 1.0) for name, weight in self.weights.items()}
-
-    def frozen(self, name: str) -> bool:
-        """Whether the module or parameter `name` lies in a frozen module."""
-        parts = name.split(".")
-        heads = [".".join(parts[: end + 1]) for end in range(len(parts))]
-        return any(fnmatchcase(head, pattern) for head in heads for pattern in self.freeze)
 
 
 class Loader(Protocol):
@@ -165,6 +136,7 @@ class Trainer:
         self.phase = phase
         trained = self.objective.named_parameters()
         self.update = self.make_update({name: p for name, p in trained if not phase.frozen(name)})
+        self.objective.begin(phase.weights, main=phase is self.phases[-1])
         self.saved_at = time.monotonic()
 
     def _step(self, batch: Batch) -> None:

@@ -34,7 +34,8 @@ class Loss(nn.Module):
 
     views = 1  # 2: the batch carries a second augmented view, answered in `Features.others`
     reads = frozenset({"stages"})  # of the teacher. Without stages a bank can stand in for it;
-    # empty: the loss needs no teacher, and is given None
+    # empty: the loss needs no teacher, and may be given None
+    capturable = True  # False: a step with it waits for the device, which a CUDA graph cannot hold
 
     def __init__(self, ctx: Context):
         super().__init__()
@@ -46,6 +47,13 @@ class Loss(nn.Module):
     def wrap(self, student: nn.Module) -> nn.Module:
         """The network to train and deploy in place of `student`; called once, at build time."""
         return student
+
+    def begin(self, main: bool) -> None:
+        """Called when a phase begins that computes this loss, also on a resume.
+
+        `main` is false in pre-training: a loss that prepares a part of its own there, FT's
+        paraphraser, answers both phases with one object. Others need not know.
+        """
 
     def after_step(self) -> None:
         """Called after the optimizer's step: queues, memories, moving averages."""

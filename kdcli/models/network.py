@@ -70,6 +70,11 @@ class Network(nn.Module):
         return ()
 
     @property
+    def top(self) -> tuple[str, ...]:
+        """Keys of the modules behind `stages[-1]`, left alone where only the stages train."""
+        return (*self.neck_keys, self.head_key)
+
+    @property
     def tail(self) -> nn.Module | None:
         """`stages[-2]` -> logits through this network's own layers; None where none is written."""
         return None

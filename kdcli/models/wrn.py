@@ -59,6 +59,8 @@ class WideTail(nn.Module):
 class WideResNet(Network):
     """WRN-D-W, D = 6n + 4: n blocks a group, 16W, 32W and 64W wide. No dropout."""
 
+    top = ("bn1", "fc")
+
     def __init__(self, classes: int, depth: int, width: int):
         super().__init__()
         assert depth % 6 == 4, f"wrn depth must be 6n + 4, not {depth}"

@@ -1,0 +1,74 @@
+"""What a recipe's epochs are made of: phases, each with its objective, rate and frozen modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from kdcli.models.network import Network
+from kdcli.recipes import Recipe
+
+TOP = "student.top"  # in a freeze list: whatever the student's family has behind its last stage
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one objective and one learning-rate schedule."""
+
+    name: str
+    epochs: int
+    weights: Mapping[str, float]  # by term; only these are computed
+    lr: float
+    milestones: tuple[float, ...] = ()  # epochs done when the rate falls by ten; fractions allowed
+    warmup: Mapping[str, float] = field(default_factory=dict)  # epochs until the full weight
+    freeze: tuple[str, ...] = ()  # patterns of modules in evaluation mode, not in the optimizer
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of `epoch`, from 0. A milestone of 150 acts from the 151st epoch on."""
+        return self.lr * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+
+    def weigh(self, epoch: int) -> dict[str, float]:
+        """Weights of `epoch`, from 0: a warm-up of W epochs starts at 1/W, not at 0."""
+        reached = {name: min((epoch + 1) / span, 1.0) for name, span in self.warmup.items() if span}
+        return {name: weight * reached.get(name, 1.0) for name, weight in self.weights.items()}
+
+    def frozen(self, name: str) -> bool:
+        """Whether the module or parameter `name` lies in a frozen module."""
+        parts = name.split(".")
+        heads = [".".join(parts[: end + 1]) for end in range(len(parts))]
+        return any(fnmatchcase(head, pattern) for head in heads for pattern in self.freeze)
+
+
+def plan(recipe: Recipe, student: Network, rate: float) -> list[Phase]:
+    """The recipe's pre-training phases, each at a constant rate, then its main one.
+
+    `rate` is the main phase's learning rate, and that of the others where they have none of their
+    own.
+    """
+    before = [
+        Phase(
+            f"pretrain {number}",
+            phase.epochs,
+            phase.minimize,
+            rate if phase.lr is None else phase.lr,
+            freeze=_spelt(phase.freeze, student),
+        )
+        for number, phase in enumerate(recipe.pretrain, 1)
+    ]
+    main = Phase(
+        "main",
+        recipe.epochs,
+        recipe.minimize,
+        rate,
+        recipe.milestones,
+        recipe.warmup,
+        _spelt(recipe.freeze, student),
+    )
+    return [*before, main]
+
+
+def _spelt(freeze: tuple[str, ...], student: Network) -> tuple[str, ...]:
+    """The patterns with `student.top` replaced by the modules that it stands for."""
+    top = [f"student.{key}" for key in student.top]
+    return tuple(key for item in freeze for key in (top if item == TOP else [item]))
