@@ -58,7 +58,8 @@ def check_file(path: Path) -> Iterator[Row]:
     network = models.build(record.meta["model"], int(record.meta["num_classes"])).to(record.dtype)
     yield from names(record, network)
     seen = {"param_count"}
-    for fill in fills(record.meta):
+    recorded = [f for f in fills(record.meta) if f"{f.prefix}logits_eval" in record.arrays]
+    for fill in recorded:
         apply(fill, network)
         images = fill.images(int(record.meta["batch"])).to(record.dtype)
         entries = [v for key, v in network.state_dict().items() if not key.endswith(COUNTER)]
@@ -127,6 +128,7 @@ def features(record: Record, shown: Features) -> dict[str, Found]:
         "preact_feats": shown.preacts,
         "pooled_feat": pooled,
     }
+    length = next(x.shape[-1] for key, x in record.arrays.items() if key.endswith(".head"))
     found: dict[str, Found] = {}
     for name, maps in lists.items():
         shapes = record.meta.get(f"{name}_shapes") or record.meta.get(f"{name}_shape")
@@ -134,7 +136,6 @@ def features(record: Record, shown: Features) -> dict[str, Found]:
             continue
         mine = [list(x.shape) for x in maps]
         if json.loads(shapes) in (mine, *mine):
-            length = record.arrays[f"{name}.head"].shape[-1]
             found |= {**checksums(name, maps), **heads(name, maps, length)}
         else:
             found[f"{name}.sum"] = Found(torch.empty(0))  # fits no recorded array

@@ -28,7 +28,7 @@ def there(rows):
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_network_computes_what_the_reference_computed(path):
     rows = there(golden_models.check_file(path))
-    assert len(rows) >= 40
+    assert len(rows) >= (20 if path.stem == "ResNet50" else 40)  # that one has the hash fill alone
     assert [row for row in rows if not row.ok] == []
 
 
