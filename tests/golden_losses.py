@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests import golden_contrast, golden_logits
+from tests import golden_contrast, golden_logits, golden_maps
 from tests.conformance_row import Row
 from tests.golden_case import compare, read
 
-ADAPTERS = golden_logits.ADAPTERS | golden_contrast.ADAPTERS
+ADAPTERS = golden_logits.ADAPTERS | golden_contrast.ADAPTERS | golden_maps.ADAPTERS
 
 
 def check(directory: Path) -> Iterator[Row]:
