@@ -51,12 +51,19 @@ class Recipe:
         """Plain values, as `config.json` keeps them."""
         return asdict(self)
 
-    def formula(self) -> str:
-        """The objective with its weights, on one line."""
+    def formula(self, settings: bool = True) -> str:
+        """The objective with its weights, and the losses' settings, on one line.
+
+        What is minimised before the main phase comes first.
+        """
+        phases = [f"{self._sum(p.minimize, settings)} for {p.epochs} epochs" for p in self.pretrain]
+        return ", then ".join([*phases, self._sum(self.minimize, settings)])
+
+    def _sum(self, minimize: Mapping[str, float], settings: bool) -> str:
         parts = []
-        for term, weight in self.minimize.items():
-            settings = {k: v for k, v in self.losses.get(term, {}).items() if k != "use"}
-            inside = ", ".join(f"{key}={value}" for key, value in settings.items())
+        for term, weight in minimize.items():
+            told = {k: v for k, v in self.losses.get(term, {}).items() if settings and k != "use"}
+            inside = ", ".join(f"{key}={value}" for key, value in told.items())
             parts.append(f"{weight:g} {term}" + (f"({inside})" if inside else ""))
         return " + ".join(parts)
 
@@ -134,13 +141,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     for key, value in values.items():
         if key != "name" and key not in KEYS:
             raise unknown("recipe key", key, KEYS)
-        if (
-            key in KINDS
-            and value is not None
-            and (not isinstance(value, KINDS[key]) or isinstance(value, bool))
-        ):
-            allowed = " or ".join(kind.__name__.lower() for kind in KINDS[key])
-            raise KdcliError(f"'{key}' is {value!r}, but must be a {allowed}.")
+        _check_kind(key, value)
     for key in ("paper", "minimize"):
         if not values.get(key):
             raise KdcliError(f"'{key}' is missing.")
@@ -154,13 +155,22 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def _check_kind(key: str, value: object) -> None:
+    if key not in KINDS or value is None:
+        return
+    if not isinstance(value, KINDS[key]) or isinstance(value, bool):
+        allowed = " or ".join(kind.__name__.lower() for kind in KINDS[key])
+        raise KdcliError(f"'{key}' is {value!r}, but must be a {allowed}.")
+
+
 def _pretrain(values: Mapping[str, Any]) -> Pretrain:
     known = [item.name for item in fields(Pretrain)]
     for key in values:
         if key not in known:
             raise unknown("[[pretrain]] key", key, known)
-    if "minimize" not in values or "epochs" not in values:
-        raise KdcliError("[[pretrain]] needs 'minimize' and 'epochs'.")
+        _check_kind(key, values[key])
+    if not values.get("minimize") or (values.get("epochs") or 0) < 1:
+        raise KdcliError("[[pretrain]] needs 'minimize' and at least 1 of 'epochs'.")
     return Pretrain(**{**values, "freeze": tuple(values.get("freeze", ()))})
 
 
@@ -214,9 +224,14 @@ def compose(name: str, parts: list[Recipe]) -> Recipe:
 
 def _merge_pairs(parts: Iterable[Recipe]) -> dict[str, dict[str, Any]]:
     pairs: dict[str, dict[str, Any]] = {}
+    before = 0  # phases of the parts that were merged: those of the next one come after them
     for part in parts:
         for pair, values in part.pairs.items():
+            if "pretrain" in values:
+                phases = {str(int(n) + before): phase for n, phase in values["pretrain"].items()}
+                values = {**values, "pretrain": phases}
             pairs[pair] = _under(values, pairs.get(pair, {}))
+        before += len(part.pretrain)
     return pairs
 
 

@@ -11,14 +11,16 @@ from kdcli.recipes import KINDS, NUMBER, Recipe, from_dict
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys.
+    """Nested tables as dotted keys; tables in a list are counted from 1, as phases are in the log.
 
-    >>> flatten({"losses": {"kd": {"temperature": 4}}, "lr": 0.1})
-    {'losses.kd.temperature': 4, 'lr': 0.1}
+    >>> flatten({"losses": {"kd": {"temperature": 4}}, "pretrain": [{"epochs": 30}], "lr": 0.1})
+    {'losses.kd.temperature': 4, 'pretrain.1.epochs': 30, 'lr': 0.1}
     """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{prefix}{key}"
+        if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            value = {str(number): table for number, table in enumerate(value, 1)}
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{path}.")
         else:
@@ -55,7 +57,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with dotted keys replaced; an unknown key or another type is an error."""
     tree = recipe.to_dict()
-    known = [key for key in flatten(tree) if not key.startswith(("name", "pairs", "pretrain"))]
+    known = [key for key in flatten(tree) if not key.startswith(("name", "pairs"))]
     for key, value in values.items():
         head, _, rest = key.partition(".")
         opens = {"minimize": 1, "warmup": 1, "losses": 2, "data": 1, "optimizer": 1}
@@ -89,12 +91,12 @@ def _kind(value: object) -> str:
 
 def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
     for key in path[:-1]:
-        tree = tree.setdefault(key, {})
+        tree = tree[int(key) - 1] if isinstance(tree, list | tuple) else tree.setdefault(key, {})
     tree[path[-1]] = value
 
 
 def differences(recipe: Recipe, base: Recipe) -> list[tuple[str, Any, Any]]:
     """Dotted keys in which `recipe` differs from `base`, as (key, base's value, recipe's value)."""
-    now, then = (flatten({**r.to_dict(), "pairs": {}, "pretrain": {}}) for r in (recipe, base))
+    now, then = (flatten({**r.to_dict(), "pairs": {}}) for r in (recipe, base))
     keys = dict.fromkeys([*then, *now])
     return [(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]

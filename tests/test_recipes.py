@@ -75,6 +75,8 @@ def test_composed_schedules_are_the_first_ones_and_the_conflict_is_said(tmp_path
         ("minimize = { ce = 1.0 }\nbatch = 1", "batch norm"),
         ("minimize = { ce = 1.0 }\nlosses.kd.temperature = 2", "unknown term in [losses] 'kd'"),
         ("minimize = { ce = 1.0 }\n[[pretrain]]\nepochs = 2", "needs 'minimize'"),
+        ("minimize = { ce = 1.0 }\n[[pretrain]]\nminimize = { kd = 1 }\nepochs = 0", "at least 1"),
+        ("minimize = { ce = 1.0 }\n[[pretrain]]\nlr = 'fast'", "'lr' is 'fast'"),
         ("minimize = {", "is not TOML"),
         ("", "'minimize' is missing"),
     ],
@@ -103,6 +105,44 @@ def test_a_published_pair_has_its_own_values():
     dkd = recipes.load("dkd")
     assert for_pair(dkd, "resnet56", "resnet20").losses["dkd"]["beta"] == 2
     assert for_pair(dkd, "resnet56", "nothing") == dkd
+
+
+PHASES = """
+paper = "mine"
+minimize = { ce = 1.0 }
+losses.kd = { temperature = 2.0 }
+[[pretrain]]
+minimize = { kd = 3.0 }
+epochs = 30
+[pairs."vgg13->vgg8"]
+pretrain.1.lr = 0.5
+"""
+
+
+def test_the_phases_before_the_main_one_are_told_first(tmp_path):
+    recipe = recipes.read(written(tmp_path, PHASES))
+    assert recipe.formula() == "3 kd(temperature=2.0) for 30 epochs, then 1 ce"
+    assert recipe.formula(settings=False) == "3 kd for 30 epochs, then 1 ce"
+
+
+def test_a_setting_reaches_a_phase_by_its_number_in_the_log(tmp_path):
+    recipe = recipes.read(written(tmp_path, PHASES))
+    assert recipe.pretrain[0].lr is None
+    assert for_pair(recipe, "vgg13", "vgg8").pretrain[0].lr == 0.5
+    changed = override(recipe, {"pretrain.1.epochs": 3, "pretrain.1.minimize.kd": 1.0})
+    assert (changed.pretrain[0].epochs, changed.pretrain[0].minimize) == (3, {"kd": 1.0})
+    assert differences(changed, recipe) == [
+        ("pretrain.1.minimize.kd", 3.0, 1.0), ("pretrain.1.epochs", 30, 3),
+    ]  # fmt: skip
+    with pytest.raises(KdcliError, match=r"Did you mean 'pretrain\.1\.epochs'"):
+        override(recipe, {"pretrain.2.epochs": 3})
+
+
+def test_a_composition_trains_the_phases_of_all_its_parts_with_their_own_pairs(tmp_path):
+    mine = recipes.read(written(tmp_path, PHASES))
+    both = recipes.compose("mine+mine", [mine, mine])
+    assert [phase.minimize for phase in both.pretrain] == [{"kd": 3.0}] * 2
+    assert [phase.lr for phase in for_pair(both, "vgg13", "vgg8").pretrain] == [0.5, 0.5]
 
 
 def test_settings_are_typed():

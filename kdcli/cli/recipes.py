@@ -92,7 +92,7 @@ def _line(recipe: Recipe) -> dict[str, Any]:
         "summary": recipe.summary,
         "paper": recipe.paper,
         "short": short(recipe.paper),
-        "objective": " + ".join(f"{weight:g} {term}" for term, weight in recipe.minimize.items()),
+        "objective": recipe.formula(settings=False),
         "formula": recipe.formula(),
         "teacher": recipe.teacher,
     }
