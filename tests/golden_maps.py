@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kdcli import losses
 from kdcli.contracts import Features
 from kdcli.losses import Context, Loss
 from kdcli.losses.ofd import margin
 from kdcli.losses.reviewkd import hierarchical_distance
+from kdcli.losses.simkd import Reused, map_distance
 from tests.golden_case import Case, Results
 
 
@@ -101,4 +103,25 @@ def reviewkd(case: Case) -> Results:
     return results | {"loss": loss(student, teacher, case.batch())}
 
 
-ADAPTERS = {"ofd": ofd, "reviewkd": reviewkd}
+def simkd(case: Case) -> Results:
+    (student,), (teacher,) = maps(case, "feat_student"), maps(case, "feat_teacher")
+    classes, width = case["module.teacher_fc.weight"].shape
+    body = nn.Sequential(nn.Linear(1, 1))  # stands for a student: only its classifier is taken off
+    body.head_key, body.neck_keys = "0", ()
+    sizes = {"inputs": student.shape[1], "width": width, "size": teacher.shape[2]}
+    reused = Reused(classes, body, factor=case.whole("factor"), **sizes).double()
+    names = stored(case, reused, "projector", "projector", "simkd.transfer")
+    case.load(reused, names)
+    with torch.no_grad():
+        reused.classifier.weight.copy_(case["module.teacher_fc.weight"])
+        reused.classifier.bias.copy_(case["module.teacher_fc.bias"])
+    projected = reused.project(student)
+    return moved(reused, names) | {
+        "loss": map_distance(projected, teacher),
+        "out.trans_feat_s": projected,
+        "out.trans_feat_t": F.adaptive_avg_pool2d(teacher, projected.shape[2:]),
+        "out.logits_student": reused.classifier(projected.mean((2, 3))),
+    }
+
+
+ADAPTERS = {"ofd": ofd, "reviewkd": reviewkd, "simkd": simkd}

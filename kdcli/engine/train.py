@@ -132,10 +132,11 @@ class Trainer:
         self.began = self.read_at = time.monotonic()
 
     def _enter(self, phase: Phase) -> None:
-        """Begin a phase: a fresh optimizer over what is not frozen."""
+        """Begin a phase: a fresh optimizer over what asks for gradients and is not frozen."""
         self.phase = phase
-        trained = self.objective.named_parameters()
-        self.update = self.make_update({name: p for name, p in trained if not phase.frozen(name)})
+        named = self.objective.named_parameters()
+        trained = {name: p for name, p in named if p.requires_grad and not phase.frozen(name)}
+        self.update = self.make_update(trained)
         self.objective.begin(phase.weights, main=phase is self.phases[-1])
         self.saved_at = time.monotonic()
 
