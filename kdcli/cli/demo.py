@@ -13,10 +13,10 @@ from kdcli.cli import options as o
 
 TEACHER, STUDENT, DATASET = "tiny16", "tiny8", "shapes"
 TEACH = ["--dataset", DATASET, "--epochs", "10"]
-# A student with 50 labels a class: it is the teacher who has seen the rest. Each side has the
-# learning rate that served it best on other seeds.
-LEARN = ["--dataset", DATASET, "--train-per-class", "50", "--epochs", "100"]
-ALONE, UNDER = "0.2", "0.1"
+# A small student with little time. Each side has the learning rate, of 0.05, 0.1, 0.2 and 0.4,
+# that served it best on three seeds that the demo does not use.
+LEARN = ["--dataset", DATASET, "--epochs", "5"]
+ALONE, UNDER = "0.2", "0.05"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -101,7 +101,6 @@ def _told(run: Any) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in network.parameters()),
         "bytes": run.model.stat().st_size,
         "top1": run.result["top1"],
-        "labels": (run.config["train_per_class"] or 800) * 10,
     }
 
 
@@ -110,10 +109,10 @@ def _show(result: dict[str, Any]) -> None:
 
     roles = ("teacher", "student alone", "student distilled")
     rows = [
-        [role, told["model"], told["labels"], told["parameters"], told["bytes"], told["top1"]]
+        [role, told["model"], told["parameters"], told["bytes"], told["top1"]]
         for role, told in ((role, result[role]) for role in roles)
     ]
-    columns = ["", "model", "labels", "parameters", "bytes", "top-1"]
+    columns = ["", "model", "parameters", "bytes", "top-1"]
     screen.out.print(screen.table("", columns, rows))
     exported = result["exported"]
     screen.out.print(

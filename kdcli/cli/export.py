@@ -11,6 +11,16 @@ from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
 
 FORMATS = ("onnx", "safetensors")
+NAMES = {
+    "input_kind": "input",
+    "images": "test images compared",
+    "max_difference": "largest difference of a logit",
+    "tolerance": "allowed",
+    "agreement": "same top-1, %",
+    "top1_file": "top-1 of the file on them, %",
+    "top1_torch": "top-1 of torch on them, %",
+    "sha_weights": "SHA-256 of the weights",
+}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,6 +47,9 @@ def export(
     input: Annotated[
         str, typer.Option(help="What the ONNX file takes: uint8 pixels, or float in [0, 1].")
     ] = "uint8",
+    images: Annotated[
+        int, typer.Option(min=1, help="Test images on which the ONNX file must answer as torch.")
+    ] = 1000,
     opset: Annotated[int | None, typer.Option(help="ONNX opset; 18 if absent.")] = None,
     dataset: Annotated[
         str, typer.Option(autocompletion=o.complete_dataset, help="Images to verify with.")
@@ -51,6 +64,7 @@ def export(
 
     Example: kdcli export onnx   or: kdcli export safetensors --run mcld-... -o student
     """
+    from kdcli import data
     from kdcli.cli import pick, screen
 
     screen.quieten(quiet)
@@ -74,7 +88,9 @@ def export(
         where = dataset or picked.dataset or told.get("dataset") or ""
         if not where:
             raise KdcliError(f"{picked.path} does not say its dataset; add --dataset NAME.")
-        result = _onnx(network, target, told, where, data_dir, input, opset)
+        loaded = data.load(where, data_dir)
+        test = [tensor[:images] for tensor in loaded.test]
+        result = _onnx(network, target, told, loaded, test, input, opset)
     _show(result, json)
 
 
@@ -82,26 +98,24 @@ def _onnx(
     network: Any,
     target: Path,
     told: dict[str, Any],
-    dataset: str,
-    data_dir: Path,
+    loaded: Any,
+    test: list[Any],
     kind: str,
     opset: int | None,
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from kdcli import data
     from kdcli.cli import screen
     from kdcli.export.onnx import export_onnx
 
-    loaded = data.load(dataset, data_dir)
     mean, std = told.get("mean") or loaded.mean, told.get("std") or loaded.std
     told = {"dataset": loaded.name, "class_names": list(loaded.classes), **told}
     with screen.console.status("exporting, then comparing with torch on real images"):
         report = export_onnx(
             network,
             target,
-            dataset_images=loaded.test.images,
-            labels=loaded.test.labels,
+            dataset_images=test[0],
+            labels=test[1],
             mean=mean,
             std=std,
             info=told,
@@ -116,7 +130,12 @@ def _safetensors(network: Any, target: Path, told: dict[str, Any]) -> dict[str, 
 
     from kdcli.export.safetensors import export_safetensors
 
-    report = export_safetensors(network, target, info=told)
+    if not all(told.get(key) for key in ("mean", "std", "size")):
+        raise KdcliError(
+            "this checkpoint does not say its normalisation; only a run of kdcli is exported so."
+        )
+    mean, std, size = told["mean"], told["std"], told["size"]
+    report = export_safetensors(network, target, mean=mean, std=std, size=size, info=told)
     return {**asdict(report), "path": str(report.path)}
 
 
@@ -126,7 +145,7 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         screen.emit(result)
         return
-    rows = [[key.replace("_", " "), _text(value)] for key, value in result.items()]
+    rows = [[NAMES.get(key, key), _text(value)] for key, value in result.items()]
     screen.out.print(screen.table("", ["exported", ""], rows))
     if result["path"].endswith(".onnx"):
         screen.console.print(f"Next: [bold]kdcli eval {result['path']}[/bold]")

@@ -52,7 +52,7 @@ def _finished(run: Run, origin: str) -> Picked:
 
 def read(picked: Picked, model: str) -> tuple[Any, dict[str, Any]]:
     """The network of `picked` and what its file says of itself; `model` for a bare checkpoint."""
-    from kdcli import models
     from kdcli.models import weights
 
-    return weights.read(picked.path, model=models.canonical(model) if model else None)
+    named = model or (picked.run.config["student"] if picked.run else None)
+    return weights.read(picked.path, model=named)

@@ -98,9 +98,8 @@ class Session:
         )
 
     def _read_teacher(self, classes: int) -> Network:
-        told, path = self.config["teacher"], Path(self.config["teacher"]["path"])
-        model = None if weights.info(path) else told["model"]  # our files say what they are
-        network, _ = weights.read(path, model=model, classes=classes)
+        told = self.config["teacher"]
+        network, _ = weights.read(Path(told["path"]), model=told["model"], classes=classes)
         return self._place(network)
 
     def _objective(self) -> Objective:

@@ -84,7 +84,7 @@ from safetensors.torch import load_file
 network.load_state_dict(load_file("model.safetensors"))
 ```
 
-`kdcli eval .` scores it, `kdcli export onnx .` makes it one file with the normalisation inside.
+`kdcli eval .` scores it; `kdcli export onnx --run .` makes it one file, normalisation inside.
 
 ## Classes
 

@@ -51,6 +51,14 @@ def ask(session: InferenceSession, images: Tensor, kind: str) -> Tensor:
     return torch.from_numpy(logits)
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """What an exported file says of itself, as text: `dataset`, `model`, `classes` (JSON), ..."""
+    if not path.is_file():
+        raise KdcliError(f"there is no file {path}; kdcli export onnx writes one.", CHECKPOINT)
+    told = open_session(path).get_modelmeta().custom_metadata_map
+    return {key.removeprefix("kdcli."): text for key, text in told.items()}
+
+
 def _input_of(session: InferenceSession, path: Path) -> dict:
     """What the file says of its input; KdcliError for one that kdcli did not write."""
     told = session.get_modelmeta().custom_metadata_map.get("kdcli.input")
