@@ -93,3 +93,11 @@ def test_labels_of_another_dataset_and_empty_splits_are_named():
     assert caught.value.code == 3
     with pytest.raises(KdcliError, match="no image"):
         evaluate(Spoken(3), Split(SIX.images[:0], SIX.labels[:0]), *PLAIN, "cpu")
+
+
+@pytest.mark.gpu
+def test_a_gpu_counts_as_the_cpu_does():
+    here = evaluate(Spoken(6), SIX, *PLAIN, "cpu", 3)
+    there = evaluate(Spoken(6).cuda(), SIX, *PLAIN, "cuda", 3)
+    assert (there.top1, there.top5, there.per_class) == (here.top1, here.top5, here.per_class)
+    assert there.loss == pytest.approx(here.loss, rel=1e-5)

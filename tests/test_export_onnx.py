@@ -223,6 +223,14 @@ def test_a_whole_export_replaces_an_older_file(translated, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.gpu
+def test_a_network_on_a_gpu_is_exported_and_stays_there(translated, tmp_path):
+    made = network().cuda()
+    report = export(tmp_path / "student.onnx", network=made)
+    assert report.agreement == 100.0
+    assert all(tensor.is_cuda for tensor in made.state_dict().values())
+
+
 def test_weights_that_are_nan_are_refused(tmp_path):
     broken = network()
     with torch.no_grad():

@@ -184,3 +184,14 @@ def test_what_cannot_be_probed_is_named():
     with pytest.raises(KdcliError, match="diverged at lr 100") as caught:
         probe(network(), coloured(), seed=0, device="cpu", epochs=20, lr=100, weight_decay=9)
     assert caught.value.code == 5
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_the_same_classifier_twice_and_as_the_cpu_does():
+    data = coloured()
+    one, two, here = (
+        probe(network(), data, seed=0, device=device, epochs=20)
+        for device in ("cuda", "cuda", "cpu")
+    )
+    assert one.loss == two.loss
+    assert one.train_loss == pytest.approx(here.train_loss, rel=1e-2)
