@@ -1,6 +1,7 @@
 """The smallest run there is: 64 made images of 8 classes, networks of a few layers, one thread."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -10,8 +11,9 @@ from kdcli.data import Dataset, Split
 from kdcli.data.loader import Loader
 from kdcli.engine import update
 from kdcli.engine.objective import Objective
+from kdcli.engine.phases import plan
 from kdcli.engine.teachers import Frozen
-from kdcli.engine.train import Phase, Trainer
+from kdcli.engine.train import Trainer
 from kdcli.recipes import Recipe
 
 CLASSES = 8
@@ -59,12 +61,23 @@ def objective(
 
 
 def trainer(recipe: Recipe, epochs: int = 2, batch: int = 24, **options: object) -> Trainer:
-    """A run of `epochs` with 3 steps each, the last one of 16 images."""
-    made = objective(recipe.minimize, recipe.losses)
+    """A run of `epochs` with 3 steps each, the last one of 16 images.
+
+    Phases before the main one last an epoch each.
+    """
+    terms = {term: 1.0 for phase in (*recipe.pretrain, recipe) for term in phase.minimize}
+    made = objective(terms, recipe.losses)
+    short = replace(
+        recipe,
+        epochs=epochs,
+        milestones=(1.0,),
+        warmup={},
+        pretrain=tuple(replace(phase, epochs=1) for phase in recipe.pretrain),
+    )
     return Trainer(
         made,
         Loader(dataset(), batch=batch, seed=0, device=DEVICE, views=made.views),
-        [Phase("main", epochs, recipe.minimize, 0.05, (1.0,), {})],
+        plan(short, made.student, rate=0.05),
         lambda parameters: update.build(parameters, **recipe.optimizer),
         accuracy(made),
         device=DEVICE,
