@@ -44,9 +44,11 @@ def card(
 ) -> str:
     """Markdown; `known`: provenance, `state`: the file's content, `pixels`: the timm-like block."""
     name, data = known["architecture"]["name"], known.get("dataset", "a dataset not recorded")
+    # A student that a loss has wrapped goes by its own name.
+    title = known["architecture"].get("student", known["architecture"])["name"]
     size = "x".join(map(str, pixels["input_size"][1:]))
     count = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
-    listed = ", ".join(classes) if classes else "not recorded"
+    listed = ", ".join(classes) if classes else "Not recorded."
     mean, std = tuple(pixels["mean"]), tuple(pixels["std"])
     front = ["---", "tags: [image-classification, knowledge-distillation, kdcli]"]
     front += [f"datasets: [{data}]"] if "dataset" in known and ":" not in data else []
@@ -54,7 +56,7 @@ def card(
         "\n".join([*front, "---"])
         + f"""
 
-# {name} on {data}
+# {title} on {data}
 
 {count:,} numbers, parameters and batch-norm statistics. It takes RGB images of {size} pixels in
 [0, 1], normalised: minus {mean}, divided by {std}. Resize others with the
