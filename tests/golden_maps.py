@@ -1,5 +1,6 @@
 """How to run recorded cases of the losses of whole feature maps."""
 
+import re
 from types import SimpleNamespace
 
 import torch
@@ -124,4 +125,30 @@ def simkd(case: Case) -> Results:
     }
 
 
-ADAPTERS = {"ofd": ofd, "reviewkd": reviewkd, "simkd": simkd}
+def catkd(case: Case) -> Results:
+    (student,), (teacher,) = maps(case, "feat_student"), maps(case, "feat_teacher")
+    net = SimpleNamespace(head=nn.Linear(1, 1))  # the file starts from class activation maps
+    what = {
+        "CAM_RESOLUTION": case.meta["CAM_RESOLUTION"],
+        "IF_NORMALIZE": case.meta["IF_NORMALIZE"],
+    }
+    told = str(case.meta.get("what", ""))  # a variant says what differs in words
+    what |= dict(re.findall(r"(CAM_RESOLUTION|IF_NORMALIZE) (\w+)", told))
+    settings = {"resolution": int(what["CAM_RESOLUTION"])}
+    settings["normalize"] = what["IF_NORMALIZE"].lower() == "true"
+    settings["binarize"] = case.variant == "binarize"
+    if case.variant.startswith("partial"):  # the number of maps that the reference then keeps
+        lowest = case.whole("Strategy") == 1
+        settings["classes"] = case.whole("CAMs_Nums") + (1 if lowest else -1)
+        settings["keep"] = "lowest" if lowest else "highest"
+        if not case.has("logits_teacher"):
+            case.borrow("partial")
+    shown = [
+        Features(side.mean((2, 3)), side.mean((2, 3)), last=side) for side in (student, teacher)
+    ]
+    loss = built(case, "catkd", *shown, net, **settings)
+    logits = case["logits_teacher"] if case.has("logits_teacher") else shown[1].logits
+    return {"loss": loss.distance(student, teacher, logits)}
+
+
+ADAPTERS = {"ofd": ofd, "reviewkd": reviewkd, "simkd": simkd, "catkd": catkd}

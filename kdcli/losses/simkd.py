@@ -97,7 +97,7 @@ class SimKD(Loss):
         target, head = ctx.teacher.last, ctx.teacher_net.head
         if not ctx.student.stages or ctx.student.last is None:
             raise KdcliError("loss 'simkd' projects the student's last map, and it shows none.")
-        if target is None or not _averaged(target, ctx.teacher.pooled):
+        if target is None or not averaged(target, ctx.teacher.pooled):
             raise KdcliError(
                 "loss 'simkd' reuses the teacher's classifier on the mean of its last map, but "
                 f"this teacher's is given something else, {_shapes(ctx.teacher)}."
@@ -135,7 +135,7 @@ class SimKD(Loss):
         return map_distance(wide(student.last), wide(teacher.last.detach()))
 
 
-def _averaged(last: Tensor, pooled: Tensor) -> bool:
+def averaged(last: Tensor, pooled: Tensor) -> bool:
     """Whether `pooled` [B, D] is the mean over the positions of `last` [B, D, H, W]."""
     if last.is_meta or last.shape[:2] != pooled.shape:
         return last.shape[:2] == pooled.shape
