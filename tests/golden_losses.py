@@ -7,11 +7,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests import golden_contrast, golden_logits, golden_maps
+from tests import golden_contrast, golden_logits, golden_maps, golden_softened
 from tests.conformance_row import Row
 from tests.golden_case import compare, read
 
-ADAPTERS = golden_logits.ADAPTERS | golden_contrast.ADAPTERS | golden_maps.ADAPTERS
+ADAPTERS = (
+    golden_logits.ADAPTERS
+    | golden_softened.ADAPTERS
+    | golden_contrast.ADAPTERS
+    | golden_maps.ADAPTERS
+)
 
 
 def check(directory: Path) -> Iterator[Row]:

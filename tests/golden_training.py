@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdcli.engine import update
 from kdcli.engine.train import Phase
+from kdcli.losses.ctkd import reversal
 from tests.conformance_row import Row
 from tests.golden_record import RELATIVE, Found, compare, error_of, read
 from tests.golden_trajectory import trajectory
@@ -42,7 +43,9 @@ def schedules(recorded: Mapping[str, list[dict]]) -> Iterator[Row]:
         factors = [phase.weigh(epoch)["term"] for epoch in range(len(plan["factor"]))]
         yield series(f"{plan['name']}: factor", factors, plan["factor"])
     for plan in recorded.get("ctkd_lambda", []):
-        yield Row(f"schedules: {plan['name']}", float("inf"), 0.0, False, "no such loss")
+        epochs = torch.arange(len(plan["cosine"]), dtype=torch.float64)
+        factors = reversal(epochs, plan["decay_loops"]).tolist()
+        yield series(f"{plan['name']}: cosine", factors, plan["cosine"])
 
 
 def series(title: str, found: list[float], expected: list[float]) -> Row:
