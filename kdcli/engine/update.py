@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kdcli import ranks
+from kdcli.engine.dot import DOT
+from kdcli.engine.gradients import all_finite, summed
 from kdcli.errors import unknown
+
+__all__ = ["DOT", "SGD", "UPDATES", "Update", "all_finite", "build"]
 
 
 class Update(Protocol):
@@ -26,11 +31,6 @@ class Update(Protocol):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
         ...
-
-
-def all_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """A 0-dim bool on the device: no NaN or infinity in any of `tensors`."""
-    return torch.stack([torch.isfinite(norm) for norm in torch._foreach_norm(list(tensors))]).all()
 
 
 class SGD:
@@ -60,9 +60,7 @@ class SGD:
 
     def step(self, terms: Mapping[str, Tensor], lr: Tensor) -> Tensor:
         """See `Update.step`."""
-        total = torch.stack(
-            [term.double() if term.device.type != "mps" else term for term in terms.values()]
-        ).sum()
+        total = summed(terms.values())
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
@@ -90,11 +88,15 @@ class SGD:
             self.optimizer.state[parameter]["momentum_buffer"] = own
 
 
-UPDATES = {"sgd": SGD}
+UPDATES = {"sgd": SGD, "dot": DOT}
 
 
 def build(parameters: Mapping[str, nn.Parameter], name: str, **settings: object) -> Update:
-    """The update that a recipe's [optimizer] names."""
+    """The update that a recipe's [optimizer] names; KdcliError for a name or setting it lacks."""
     if name not in UPDATES:
         raise unknown("optimizer", name, UPDATES)
+    known = list(inspect.signature(UPDATES[name]).parameters)[1:]
+    for setting in settings:
+        if setting not in known:
+            raise unknown(f"setting of optimizer '{name}'", setting, known)
     return UPDATES[name](parameters, **settings)
