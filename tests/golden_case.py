@@ -27,9 +27,17 @@ RELATIVE = {"float64": 1e-9, "float32": 1e-5}
 class Case:
     """The main case of a file, or one of its variants; an input asked for becomes a leaf."""
 
-    def __init__(self, name: str, variant: str, tensors: dict[str, Tensor], meta: dict[str, Any]):
+    def __init__(
+        self,
+        name: str,
+        variant: str,
+        tensors: dict[str, Tensor],
+        meta: dict[str, Any],
+        every: Mapping[str, Tensor],
+    ):
         self.name, self.variant, self.meta = name, variant, meta
         self.tensors = tensors  # the variant's over the main case's
+        self.every = every  # of the whole file, results included
         self.leaves: dict[str, Tensor] = {}
 
     def has(self, name: str) -> bool:
@@ -40,6 +48,14 @@ class Case:
         if not tensor.is_floating_point():
             return tensor
         return self.leaves.setdefault(name, tensor.clone().requires_grad_())
+
+    def borrow(self, variant: str) -> None:
+        """Take the inputs of another variant, for one that has none of its own."""
+        head = f"{variant}."
+        for name, value in self.every.items():
+            own = name.removeprefix(head)
+            if own != name and not own.startswith(RESULTS):
+                self.tensors[own] = value
 
     def number(self, key: str) -> float:
         return float(self.meta[key])
@@ -97,8 +113,9 @@ def read(path: Path) -> Iterator[tuple[Case, dict[str, Tensor]]]:
         expected = {name: value for name, value in own.items() if name.startswith(RESULTS)}
         overrides = variants[variant] if variant else {}
         inputs = {name: value for name, value in own.items() if name not in expected}
-        case = Case(path.stem, variant, {**main, **inputs}, {**meta, **overrides})
-        yield case, expected
+        case = Case(path.stem, variant, {**main, **inputs}, {**meta, **overrides}, every)
+        if expected:  # a copy may have variants alone
+            yield case, expected
 
 
 def compare(case: Case, expected: Mapping[str, Tensor], adapter: Adapter) -> Iterator[Row]:

@@ -7,7 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests import golden_contrast, golden_logits, golden_maps, golden_softened
+from tests import (
+    golden_contrast,
+    golden_features,
+    golden_logits,
+    golden_maps,
+    golden_relations,
+    golden_softened,
+)
 from tests.conformance_row import Row
 from tests.golden_case import compare, read
 
@@ -16,6 +23,8 @@ ADAPTERS = (
     | golden_softened.ADAPTERS
     | golden_contrast.ADAPTERS
     | golden_maps.ADAPTERS
+    | golden_features.ADAPTERS
+    | golden_relations.ADAPTERS
 )
 
 

@@ -54,7 +54,7 @@ def test_a_run_that_pretrains_moves_only_what_its_phase_trains(name):
     trainer.report.epoch = lambda record: states.append(tiny.snapshot(trainer.objective))
     history = trainer.fit()
     assert [record["phase"] for record in history] == ["pretrain 1", "main", "main"]
-    for phase, before, after in zip(trainer.phases, states, states[1:3], strict=True):
+    for phase, before, after in zip(trainer.phases, states[:2], states[1:3], strict=True):
         moved = {key for key in before if not torch.equal(before[key], after[key])}
         assert moved and not any(phase.frozen(key) for key in moved)
 
