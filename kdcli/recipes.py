@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kdcli.data import check_options
 from kdcli.errors import KdcliError, unknown
 
 PROTOCOL = "SGD 0.9, 240 epochs, rate / 10 after 150, 180 and 210, batch 64"
@@ -184,6 +185,7 @@ def _check(recipe: Recipe) -> None:
         for term, value in table.items():
             if not isinstance(value, NUMBER) or isinstance(value, bool):
                 raise KdcliError(f"the number of '{term}' is {value!r}.")
+    check_options(recipe.data)
     for table, kind in ((recipe.losses, "losses"), (recipe.warmup, "warmup")):
         for term in table:
             if term not in terms:

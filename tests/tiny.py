@@ -76,7 +76,7 @@ def trainer(recipe: Recipe, epochs: int = 2, batch: int = 24, **options: object)
     )
     return Trainer(
         made,
-        Loader(dataset(), batch=batch, seed=0, device=DEVICE, views=made.views),
+        Loader(dataset(), batch=batch, seed=0, device=DEVICE, views=made.views, **recipe.data),
         plan(short, made.student, rate=0.05),
         lambda parameters: update.build(parameters, **recipe.optimizer),
         accuracy(made),

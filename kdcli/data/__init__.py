@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,7 @@ TABLE: dict[str, Entry] = {
         "kdcli",
     ),
 }
+OPTIONS = {"second_view": ("weak", "strong")}  # what a recipe's [data] may say: values by key
 FOLDER = "folder:"  # folder:PATH, with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png
 
 
@@ -115,6 +117,15 @@ class Status(NamedTuple):
     ready: bool  # can be loaded without the network
     place: str  # where it lies, or would be downloaded to
     detail: str
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """KdcliError for a key or value that a recipe's [data] does not have."""
+    for key, value in options.items():
+        if key not in OPTIONS:
+            raise unknown("key of [data]", key, OPTIONS)
+        if value not in OPTIONS[key]:
+            raise unknown(f"{key} of [data]", str(value), OPTIONS[key])
 
 
 def canonical(name: str) -> str:

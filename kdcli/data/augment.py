@@ -62,8 +62,16 @@ class Augment:
 
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
         """Images `index` [B] as views `view` [B] -> [B, 3, H, W] float32, channels last."""
+        return self.scaled(self.cut(index, view))
+
+    def cut(self, index: Tensor, view: Tensor) -> Tensor:
+        """Images `index` [B] as views `view` [B] -> [B, H, W, 3] uint8."""
         side = 2 * self.padding + 1
         crop = view % (side * side)
         images = self.windows[index, crop // side, crop % side]
         flip = (view >= side * side).view(-1, 1, 1, 1)
-        return _scaled(torch.where(flip, images.flip(2), images), self.mean, self.std)
+        return torch.where(flip, images.flip(2), images)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """[B, H, W, 3] uint8 -> [B, 3, H, W] float32 normalised, channels last."""
+        return _scaled(images, self.mean, self.std)

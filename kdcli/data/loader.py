@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from kdcli.contracts import Batch
-from kdcli.data import Dataset, Split
+from kdcli.data import Dataset, Split, check_options
 from kdcli.data.augment import Augment, normalise
 from kdcli.data.plan import Plan, plan, rows
+from kdcli.data.strong import Strong
 
 __all__ = ["Loader", "normalise", "test_batches"]
 
@@ -18,6 +19,7 @@ __all__ = ["Loader", "normalise", "test_batches"]
 class Loader:
     """The training batches of one rank; `batch` is the global batch over all ranks.
 
+    `second_view`: "weak", crop and flip as the first, or "strong", `kdcli.data.strong` behind them.
     An epoch's plan goes to the device once. A step then slices, indexes and computes there: it
     reads nothing back and copies nothing over.
     """
@@ -30,9 +32,11 @@ class Loader:
         seed: int,
         device: torch.device | str,
         views: int = 1,
+        second_view: str = "weak",
         rank: int = 0,
         world: int = 1,
     ):
+        check_options({"second_view": second_view})
         self.rows = rows(len(dataset.train.labels), batch, rank, world)
         self.seed, self.views, self.padding = seed, views, dataset.padding
         self.device = torch.device(device)
@@ -40,6 +44,8 @@ class Loader:
         self.augment = Augment(
             dataset.train.images, dataset.mean, dataset.std, dataset.padding, self.device
         )
+        strong = views > 1 and second_view == "strong"
+        self.strong = Strong(self.device) if strong else None
         self.notes: tuple[str, ...] = ()
         if self.rows.left:
             self.notes = (
@@ -55,7 +61,8 @@ class Loader:
 
     def plan(self, epoch: int) -> Plan:
         """The plan of an epoch, on the device."""
-        drawn = plan(self.rows.count, self.seed, epoch, self.padding, self.views)
+        strong = self.strong is not None
+        drawn = plan(self.rows.count, self.seed, epoch, self.padding, self.views, strong)
         return Plan(*(tensor.to(self.device) for tensor in drawn))
 
     def gather(self, plan: Plan, positions: slice | Tensor) -> Batch:
@@ -64,7 +71,10 @@ class Loader:
         With a tensor it is a function of device tensors only, so that a captured step can move on.
         """
         index, view = plan.perm[positions], plan.view[:, positions]
-        images, *others = (self.augment(index, each) for each in view.unbind())
+        images, *others = (self.augment.cut(index, each) for each in view.unbind())
+        if self.strong is not None:
+            others[0] = self.strong(others[0], plan.draws[index])
+        images, *others = map(self.augment.scaled, (images, *others))
         return Batch(images, self.labels[index], index, view[0], plan.epoch, tuple(others))
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:

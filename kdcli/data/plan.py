@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kdcli.data.strong import DRAWS
 from kdcli.errors import KdcliError
 
 
@@ -21,6 +22,7 @@ class Plan(NamedTuple):
     perm: Tensor  # [N] int64
     view: Tensor  # [V, N] int64, flip * (2P+1)^2 + dy * (2P+1) + dx for padding P
     epoch: Tensor  # [] int64
+    draws: Tensor  # [N, 7] in [0, 1) by training image: a strong second view; [0, 7] without one
 
 
 class Rows(NamedTuple):
@@ -62,17 +64,21 @@ def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
 
 
-def plan(count: int, seed: int, epoch: int, padding: int, number: int = 1) -> Plan:
+def plan(
+    count: int, seed: int, epoch: int, padding: int, number: int = 1, strong: bool = False
+) -> Plan:
     """The plan of an epoch for `count` images with `number` views each, on the CPU.
 
-    Stream 0 orders the images, stream 1 + v draws view v: a further view changes no other.
+    Stream 0 orders the images, stream 1 + v draws view v, stream -1 what a strong view needs: a
+    further view changes no other.
     """
     perm = torch.randperm(count, generator=generator(seed, epoch, 0))
     view = [
         torch.randint(views(padding), (count,), generator=generator(seed, epoch, 1 + stream))
         for stream in range(number)
     ]
-    return Plan(perm, torch.stack(view), torch.tensor(epoch))
+    draws = torch.rand(count * strong, DRAWS, generator=generator(seed, epoch, -1))
+    return Plan(perm, torch.stack(view), torch.tensor(epoch), draws)
 
 
 def rows(count: int, batch: int, rank: int = 0, world: int = 1) -> Rows:

@@ -93,6 +93,7 @@ class Session:
             seed=self.config["seed"],
             device=self.device,
             views=views,
+            **self.recipe.data,
             rank=ranks.rank(),
             world=ranks.world(),
         )
