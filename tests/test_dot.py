@@ -42,7 +42,9 @@ def test_both_velocities_are_the_recorded_ones():
         made.step(terms, torch.tensor(float(meta["lr"]), dtype=torch.float64))
         for key, value in made.state().items():
             side, _, name = key.partition(".")
-            assert torch.allclose(value, arrays[f"momentum_{side}.{step + 1}.{name}"], rtol=1e-12, atol=1e-15)
+            assert torch.allclose(
+                value, arrays[f"momentum_{side}.{step + 1}.{name}"], rtol=1e-12, atol=1e-15
+            )
     assert set(made.state()) == {"task.w1", "task.b1", "kd.w1", "kd.b1", "kd.kd_only"}
 
 
