@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from kdcli.cli import options as o
-from kdcli.errors import KdcliError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,9 +55,7 @@ def evaluate(
     told, network = _told_by_onnx(picked.path) if is_onnx else ({}, None)
     if not is_onnx:
         network, told = pick.read(picked, model)
-    where = dataset or picked.dataset or told.get("dataset") or ""
-    if not where:
-        raise KdcliError(f"{picked.path} does not say its dataset; add --dataset NAME.")
+    where = pick.dataset_of(picked, told, dataset)
     screen.resolved(
         "",
         {

@@ -85,10 +85,7 @@ def export(
     if format == "safetensors":
         result = _safetensors(network, target, told)
     else:
-        where = dataset or picked.dataset or told.get("dataset") or ""
-        if not where:
-            raise KdcliError(f"{picked.path} does not say its dataset; add --dataset NAME.")
-        loaded = data.load(where, data_dir)
+        loaded = data.load(pick.dataset_of(picked, told, dataset), data_dir)
         test = [tensor[:images] for tensor in loaded.test]
         result = _onnx(network, target, told, loaded, test, input, opset)
     _show(result, json)

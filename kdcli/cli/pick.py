@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ def _finished(run: Run, origin: str) -> Picked:
     if not run.finished:
         raise KdcliError(f"the run {run.path} is unfinished; kdcli resume {run.name} ends it.")
     return Picked(run.model, origin, run)
+
+
+def dataset_of(picked: Picked, told: Mapping[str, Any], asked: str) -> str:
+    """The dataset that was asked for, or else the network's own; KdcliError where none is known."""
+    where = asked or picked.dataset or str(told.get("dataset") or "")
+    if not where:
+        raise KdcliError(f"{picked.path} does not say its dataset; add --dataset NAME.")
+    if where.startswith("folder:") and not Path(where.removeprefix("folder:")).is_absolute():
+        raise KdcliError(
+            f"{picked.path} was trained on images of its maker's own ({where}); say where they "
+            "are with --dataset folder:PATH."
+        )
+    return where
 
 
 def read(picked: Picked, model: str) -> tuple[Any, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -55,23 +55,9 @@ class Screen(Report):
         self.bars.stop()
 
     def note(self, text: str) -> None:
-        self._try(console.print, f"[yellow]{escape(text)}[/yellow]")
+        console.print(f"[yellow]{escape(text)}[/yellow]")
 
     def step(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
-        self._try(self._step, epoch, step, means)
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        self._try(self._epoch, record)
-
-    def _try(self, say: Callable[..., None], *what: object) -> None:
-        """A reader who has gone, e.g. `2>&1 | head`, ends the words and not the training."""
-        try:
-            say(*what)
-        except OSError:
-            console.quiet = True
-            self.live = self.bars.live.auto_refresh = False
-
-    def _step(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
         now, done = time.monotonic(), epoch * self.steps + step
         if self.mark is None or done < self.mark[1]:
             self.mark = (now, done)
@@ -99,7 +85,7 @@ class Screen(Report):
         else:
             console.print(f"[dim]{text}[/dim]")
 
-    def _epoch(self, record: Mapping[str, Any]) -> None:
+    def epoch(self, record: Mapping[str, Any]) -> None:
         number, test, train = record["epoch"], record["test"], record["train"]
         self.last, self.best = test["top1"], max(self.best, test["top1"])
         self.mark = None if self.mark is None else (time.monotonic(), number * self.steps)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdcli.cli import screen
 from kdcli.cli.screen import duration
 
-if TYPE_CHECKING:
-    from kdcli.cli.training import Order
 
-
-def rehearse(config: Mapping[str, Any], order: Order, path: Path) -> dict[str, Any]:
+def rehearse(
+    config: Mapping[str, Any], path: Path, data_dir: Path, device: str, as_json: bool
+) -> dict[str, Any]:
     """Shapes, parameters, FLOPs, memory, steps and a measured guess of the time."""
     from kdcli.analysis.cost import cost, training_bytes
     from kdcli.cli.progress import Screen
     from kdcli.engine.session import Session
 
-    session = Session(config, order.data_dir, order.device, Screen(path.name))
+    session = Session(config, data_dir, device, Screen(path.name))
     size, recipe = session.dataset.size, session.recipe
     networks = {"student": session.student, "teacher": session.teacher}
     costs = {name: cost(network, size) for name, network in networks.items() if network}
@@ -39,7 +38,7 @@ def rehearse(config: Mapping[str, Any], order: Order, path: Path) -> dict[str, A
         "seconds_per_step": step,
         "seconds": step * steps * epochs,
     }
-    if order.json:
+    if as_json:
         screen.emit(told)
         return told
     rows = [

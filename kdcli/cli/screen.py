@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,8 +11,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+class Words(Console):
+    """A console whose reader may leave, e.g. `| head`: that ends the words and not the work."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        stream = sys.stderr if self.stderr else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+console = Words(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+out = Words(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def quieten(quiet: bool) -> None:

@@ -93,7 +93,7 @@ def train(config: Mapping[str, Any], order: Order) -> dict[str, Any]:
     if order.dry_run:
         from kdcli.cli.rehearsal import rehearse
 
-        return rehearse(config, order, run.path)
+        return rehearse(config, run.path, order.data_dir, order.device, order.json)
     with run.locked():
         if not _begin(run, config, order):
             return {"run": str(run.path), **run.result}
