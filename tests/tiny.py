@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import torch
 
-from kdcli import losses, models
+from kdcli import models
 from kdcli.contracts import Batch
 from kdcli.data import Dataset, Split
 from kdcli.data.loader import Loader
 from kdcli.engine import update
-from kdcli.engine.objective import Objective
+from kdcli.engine.objective import Objective, assemble
 from kdcli.engine.phases import plan
 from kdcli.engine.teachers import Frozen
 from kdcli.engine.train import Trainer
@@ -47,17 +47,13 @@ def objective(
     data_set = dataset()
     teacher = teacher or next((TEACHERS[term] for term in minimize if term in TEACHERS), "tiny16")
     networks = [models.build(name, classes=CLASSES) for name in (student, teacher)]
-    probe = torch.zeros(2, 3, 32, 32)
-    with torch.no_grad():
-        shown = [network.eval().features(probe) for network in networks]
-    context = losses.Context(shown[0], shown[1], networks[1], CLASSES, data_set.train.labels, 2)
-    built, wrapped = {}, networks[0]
-    for term in minimize:
-        settings = dict((arguments or {}).get(term, {}))
-        name = settings.pop("use", term)
-        built[term] = losses.build(name, context, **settings | SMALL.get(name, {}))
-        wrapped = built[term].wrap(wrapped)
-    return Objective(wrapped, built, Frozen(networks[1]))
+    given = {term: dict((arguments or {}).get(term, {})) for term in minimize}
+    settings = {
+        term: values | SMALL.get(values.get("use", term), {}) for term, values in given.items()
+    }
+    labels = data_set.train.labels
+    made, built = assemble(*networks, settings, torch.zeros(2, 3, 32, 32), labels, CLASSES, 2)
+    return Objective(made, built, Frozen(networks[1]))
 
 
 def trainer(recipe: Recipe, epochs: int = 2, batch: int = 24, **options: object) -> Trainer:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from kdcli import losses
 from kdcli.contracts import Batch, Features
-from kdcli.losses import Loss
+from kdcli.errors import KdcliError
+from kdcli.losses import Context, Loss
 from kdcli.models.network import Network
 
 
@@ -71,3 +73,40 @@ class Objective(nn.Module):
         """Let every active loss move its memories."""
         for name in self.weights:
             self.losses[name].after_step()
+
+
+def assemble(
+    student: Network,
+    teacher: Network | None,
+    settings: Mapping[str, Mapping[str, Any]],
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    epochs: int,
+) -> tuple[Network, dict[str, Loss]]:
+    """The student to train and the losses to train it with, in the order of `settings`.
+
+    `settings`: constructor arguments by term, `use` among them where the loss has another name.
+    Widths come from what the networks show of `images` [2, 3, H, W]; `labels` are those of the
+    training set. A loss that rebuilds the student comes first, so that the others see what is
+    trained; KdcliError if there are two of them.
+    """
+    names = {term: arguments.get("use", term) for term, arguments in settings.items()}
+    rebuild = [term for term in names if losses.load(names[term]).wrap is not Loss.wrap]
+    if len(rebuild) > 1:
+        raise KdcliError(
+            f"losses {' and '.join(rebuild)} each rebuild the student; keep one of them."
+        )
+    built, taught = {}, shows(teacher, images) if teacher else None
+    for term in [*rebuild, *(term for term in names if term not in rebuild)]:
+        context = Context(shows(student, images), taught, teacher, classes, labels, epochs)
+        arguments = {key: value for key, value in settings[term].items() if key != "use"}
+        built[term] = losses.build(names[term], context, **arguments)
+        student = built[term].wrap(student).to(images.device)
+    return student, {term: built[term] for term in names}
+
+
+@torch.no_grad()
+def shows(network: Network, images: Tensor) -> Features:
+    """What a network shows of `images` in evaluation mode, in which it stays."""
+    return network.eval().features(images)

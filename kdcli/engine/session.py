@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from kdcli import data, losses, models, ranks
+from kdcli import data, models, ranks
 from kdcli.data import Dataset
 from kdcli.data.loader import Loader
 from kdcli.engine import update
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.evaluate import evaluate
-from kdcli.engine.objective import Objective
+from kdcli.engine.objective import Objective, assemble
 from kdcli.engine.phases import Phase, plan
 from kdcli.engine.stop import Stop
 from kdcli.engine.teachers import Frozen
@@ -104,25 +104,18 @@ class Session:
         return self._place(network)
 
     def _objective(self) -> Objective:
-        """Losses over the probed features, in the recipe's order, and the student they wrap."""
-        images = torch.zeros(2, 3, self.dataset.size, self.dataset.size, device=self.device)
-        probe = {}
-        with torch.no_grad():
-            for name, network in (("student", self.student), ("teacher", self.teacher)):
-                probe[name] = network.eval().features(images) if network else None
-        context = losses.Context(
-            **probe,
-            teacher_net=self.teacher,
-            classes=len(self.dataset.classes),
+        """The losses of all phases, in the recipe's order, and the student they wrap."""
+        phases = [phase.minimize for phase in self.recipe.pretrain] + [self.recipe.minimize]
+        terms = dict.fromkeys(term for phase in phases for term in phase)
+        student, built = assemble(
+            self.student,
+            self.teacher,
+            {term: self.recipe.losses.get(term, {}) for term in terms},
+            images=torch.zeros(2, 3, self.dataset.size, self.dataset.size, device=self.device),
             labels=self.dataset.train.labels.to(self.device),
+            classes=len(self.dataset.classes),
             epochs=self.recipe.epochs,
         )
-        phases = [phase.minimize for phase in self.recipe.pretrain] + [self.recipe.minimize]
-        built, student = {}, self.student
-        for term in dict.fromkeys(term for phase in phases for term in phase):
-            arguments = dict(self.recipe.losses.get(term, {}))
-            built[term] = losses.build(arguments.pop("use", term), context, **arguments)
-            student = built[term].wrap(student)
         self.student = self._place(student)
         teacher = Frozen(self.teacher) if self.teacher else None
         return Objective(self.student, built, teacher).to(self.device)
