@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -52,6 +54,33 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             values[key.strip()] = text.strip()
     return values
+
+
+def variants(settings: Iterable[str]) -> list[tuple[list[str], str]]:
+    """The grid that settings with several values span: plain settings and a label for each cell.
+
+    Values are parted by commas outside brackets; a list of numbers is written in brackets.
+
+    >>> variants(["lr=0.1,0.2", "milestones=[1, 2]"])
+    [(['lr=0.1', 'milestones=[1, 2]'], 'lr0.1'), (['lr=0.2', 'milestones=[1, 2]'], 'lr0.2')]
+    """
+    choices = []
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        values = re.split(r",(?![^\[]*\])", text) if equals else [text]
+        short = key.rpartition(".")[2]
+        label = [re.sub(r"[^A-Za-z0-9.+-]", "", f"{short}{value}") for value in values]
+        many = len(values) > 1
+        choices.append(
+            [
+                (f"{key}{equals}{value}", name if many else "")
+                for value, name in zip(values, label, strict=True)
+            ]
+        )
+    return [
+        ([setting for setting, _ in cell], "-".join(name for _, name in cell if name))
+        for cell in itertools.product(*choices)
+    ]
 
 
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:

@@ -104,7 +104,7 @@ def test_quiet_says_only_the_result(capsys, images):
         (("teach", "tiny8", "--name", "../up"), 2, "cannot be a file name"),
         (("teach", "tiny8", "--seeds", "0,x"), 2, "whole numbers"),
         (("teach", "tiny8", "--dataset", "folder:/no/such/place"), 3, "/no/such/place"),
-        (("distill", "--recipe", "mlcd", "--student", "tiny8"), 2, "Did you mean 'mcld'"),
+        (("distill", "--recipe", "mcldd", "--student", "tiny8"), 2, "Did you mean 'mcld'"),
         (("distill", "--recipe", "kd", "--student", "tiny8"), 2, "kdcli teach resnet32x4"),
         (("resume",), 2, "unfinished"),
         (("resume", "nothing"), 2, "unknown run"),
@@ -206,3 +206,30 @@ def test_a_terminal_without_unicode_gets_the_result_too(images, store):
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert "one" in out and Run(path).finished
+
+
+def test_settings_with_several_values_are_a_grid_with_one_table(capsys, images, store):
+    answer = teach(capsys, images, "--name", "grid", "--set", "lr=0.01,0.02", "--seeds", "0,1")
+    assert answer.code == 0, answer.err
+    names = {path.name for path in store.iterdir()}
+    assert names == {"grid-lr0.01-s0", "grid-lr0.02-s0", "grid-lr0.01-s1", "grid-lr0.02-s1"}
+    assert Run(store / "grid-lr0.02-s1").config["recipe"]["lr"] == 0.02
+    assert all(name in answer.out for name in names)
+
+
+def test_a_cell_that_fails_does_not_stop_the_rest(capsys, images, store):
+    answer = teach(capsys, images, "--set", "lr=1e30,0.02")
+    assert answer.code == 0 and "diverged" in answer.err
+    assert [run.name for run in store.iterdir() if Run(run).finished] and "lr0.02" in answer.out
+
+
+def test_what_cannot_begin_leaves_no_folder(capsys, images, store):
+    teach(capsys, images)
+    before = set(store.iterdir())
+    for more in (["--dataset", "folder:/no/such/place"], ["--set", "losses.kd.heat=3"]):
+        answer = call(
+            capsys, "distill", "--recipe", "kd", "--student", "tiny8", "--teacher",
+            next(store.glob("*/model.safetensors")), *more, "--allow-weak-teacher",
+        )  # fmt: skip
+        assert answer.code in (2, 3), answer
+        assert set(store.iterdir()) == before

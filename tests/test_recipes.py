@@ -91,7 +91,7 @@ def test_a_broken_recipe_is_one_sentence_that_names_file_and_key(tmp_path, text,
 
 def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(KdcliError, match="Did you mean 'mcld'"):
-        recipes.load("mlcd")
+        recipes.load("mcldd")
 
 
 def test_another_length_keeps_the_share_of_milestones_and_warm_up():

@@ -66,9 +66,9 @@ def distill(
 
     Example: kdcli distill --recipe mcld --student resnet8x4   (after: kdcli teach resnet32x4)
     """
-    from kdcli import models, recipes
-    from kdcli.cli import screen, training
-    from kdcli.settings import for_pair
+    from kdcli import data, models, recipes
+    from kdcli.cli import grid, screen, training
+    from kdcli.settings import for_pair, variants
 
     screen.quieten(quiet)
     student = models.canonical(student)
@@ -94,30 +94,32 @@ def distill(
         told, origin = find_teacher(
             teacher or written.teacher, teacher_model, dataset, run_dir, not teacher
         )
-    where = dataset or (told or {}).get("dataset") or "cifar100"
+    where = data.canonical(dataset or (told or {}).get("dataset") or "cifar100")
     base = for_pair(written, (told or {}).get("model", ""), student)
-    chosen = training.adjusted(base, epochs, batch_size, lr, settings)
+    plans = [
+        (training.adjusted(base, epochs, batch_size, lr, chosen), told, label)
+        for chosen, label in variants(settings or [])
+    ]
     order.origins = {
         "recipe": (written.name, "--recipe"),
         "student": (student, "--student"),
         "teacher": (told and f"{told['model']} ({told['path']})", origin),
         "dataset": (where, "--dataset" if dataset else "the teacher's" if told else "default"),
     }
-    training.show(written, chosen, order)
-    plans = [(chosen, told, name)]
+    training.show(written, plans[0][0], order, len(plans))
     if baseline:
         alone = training.adjusted(recipes.load("ce"), epochs, batch_size, lr, None)
-        plans.append((alone, None, f"{name}-baseline" if name else ""))
-    results = []
-    for number in training.parse_seeds(seeds, seed):
-        for plan, source, order.name in plans:
-            config = {
-                "kind": "distill", "student": student, "teacher": source, "dataset": where,
-                "train_per_class": train_per_class, "recipe": plan.to_dict(), "seed": number,
-            }  # fmt: skip
-            results.append(training.train(training.record_machine(config), order))
+        plans.append((alone, None, "baseline" if name else ""))
+    config = {
+        "kind": "distill",
+        "student": student,
+        "dataset": where,
+        "train_per_class": train_per_class,
+    }
+    numbers = grid.parse_seeds(seeds, seed)
+    results = grid.train_all(grid.cells(config, plans, numbers, bool(name)), order)
     if not dry_run:
-        training.tell(results, "kdcli eval, kdcli probe stl10, kdcli export onnx", json)
+        grid.tell(results, "kdcli eval, kdcli probe stl10, kdcli export onnx", json)
 
 
 def _needs_teacher(recipe: Recipe) -> bool:

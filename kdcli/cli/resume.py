@@ -32,7 +32,7 @@ def resume(
     Example: kdcli resume teach-resnet32x4-cifar100-s0
     """
     from kdcli import runs
-    from kdcli.cli import screen, training
+    from kdcli.cli import grid, screen, training
 
     screen.quieten(quiet)
     if run:
@@ -49,4 +49,5 @@ def resume(
     )
     order.origins = {"run": (found.path, "argument" if run else "the newest unfinished run")}
     screen.resolved("", order.origins)
-    training.tell([training.train(config, order)], "kdcli eval, kdcli export onnx", json)
+    result = training.train(training.Cell(config), order)
+    grid.tell([result], "kdcli eval, kdcli export onnx", json)

@@ -45,13 +45,17 @@ def teach(
 
     Example: kdcli teach resnet32x4   (or, in minutes: kdcli teach resnet8 --dataset shapes)
     """
-    from kdcli import models, recipes
-    from kdcli.cli import screen, training
+    from kdcli import data, models, recipes
+    from kdcli.cli import grid, screen, training
+    from kdcli.settings import variants
 
     screen.quieten(quiet)
     student = models.canonical(model)
     base = recipes.load("teach")
-    recipe = training.adjusted(base, epochs, batch_size, lr, settings)
+    plans = [
+        (training.adjusted(base, epochs, batch_size, lr, chosen), None, label)
+        for chosen, label in variants(settings or [])
+    ]
     order = training.Order(
         data_dir, run_dir, device, threads, name, resume, overwrite, dry_run, json
     )
@@ -60,15 +64,16 @@ def teach(
     order.origins = {
         "model": (student, "argument"),
         "dataset": (dataset, "default" if dataset == "cifar100" else "--dataset"),
-        "recipe": (recipe.name, "what a teacher is trained with"),
+        "recipe": (base.name, "what a teacher is trained with"),
     }
-    training.show(base, recipe, order)
-    results = []
-    for number in training.parse_seeds(seeds, seed):
-        config = {
-            "kind": "teach", "student": student, "teacher": None, "dataset": dataset,
-            "train_per_class": train_per_class, "recipe": recipe.to_dict(), "seed": number,
-        }  # fmt: skip
-        results.append(training.train(training.record_machine(config), order))
+    training.show(base, plans[0][0], order, len(plans))
+    config = {
+        "kind": "teach",
+        "student": student,
+        "dataset": data.canonical(dataset),
+        "train_per_class": train_per_class,
+    }
+    numbers = grid.parse_seeds(seeds, seed)
+    results = grid.train_all(grid.cells(config, plans, numbers, bool(name)), order)
     if not dry_run:
-        training.tell(results, "kdcli distill --recipe mcld --student resnet8x4", json)
+        grid.tell(results, "kdcli distill --recipe mcld --student resnet8x4", json)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from kdcli import runs
 from kdcli.cli import screen
-from kdcli.cli.screen import console, duration
+from kdcli.cli.screen import console
 from kdcli.errors import STOPPED, USAGE, KdcliError
 from kdcli.files import checked_name
 from kdcli.recipes import Recipe, scaled
@@ -55,21 +55,6 @@ def adjusted(
     return override(scaled(recipe, length), {**asked, **flags})
 
 
-def parse_seeds(text: str, seed: int) -> list[int]:
-    """`0,1,2` as numbers; the one `seed` when there is no list."""
-    if not text:
-        return [seed]
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise KdcliError(
-            f"--seeds {text!r} must be whole numbers with commas, e.g. 0,1,2."
-        ) from None
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise KdcliError(f"--seeds {text!r}: each seed once, none below 0.")
-    return seeds
-
-
 def limit_threads(threads: int | None) -> None:
     """Set the CPU threads of torch before it does anything."""
     import torch
@@ -78,26 +63,40 @@ def limit_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def show(base: Recipe, recipe: Recipe, order: Order) -> None:
+def show(base: Recipe, recipe: Recipe, order: Order, variants: int = 1) -> None:
     """Print what was resolved, from where, and what differs from the recipe as it stands."""
     screen.resolved("", order.origins)
     console.print(f"minimize {recipe.formula()}")
     for key, before, now in differences(recipe, base):
         console.print(f"[dim]{key}:[/dim] {now} [dim](recipe: {before})[/dim]")
+    if variants > 1:
+        console.print(f"[dim]the first of a grid of {variants}[/dim]")
 
 
-def train(config: Mapping[str, Any], order: Order) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Cell:
+    """One run of several: its configuration, and what sets its name apart."""
+
+    config: Mapping[str, Any]
+    label: str = ""
+
+
+def train(cell: Cell, order: Order) -> dict[str, Any]:
     """One run from its configuration: begun, resumed, or shown if it is finished; its result."""
-    name = checked_name(order.name, "run name") if order.name else _default_name(config)
-    run = Run(order.run_dir / name)
+    name = "-".join(filter(None, [order.name or _default_name(cell.config), cell.label]))
+    run = Run(order.run_dir / checked_name(name, "run name"))
     if order.dry_run:
         from kdcli.cli.rehearsal import rehearse
 
-        return rehearse(config, run.path, order.data_dir, order.device, order.json)
-    with run.locked():
-        if not _begin(run, config, order):
-            return {"run": str(run.path), **run.result}
-        return {"run": str(run.path), **_train(run, config, order)}
+        return rehearse(cell.config, run.path, order.data_dir, order.device, order.json)
+    try:
+        with run.locked():
+            if not _ready(run, cell.config, order):
+                return {"run": str(run.path), **run.result}
+            return {"run": str(run.path), **_train(run, cell.config, order)}
+    finally:
+        with contextlib.suppress(OSError):
+            run.path.rmdir()  # empty: what was asked could not begin
 
 
 def _default_name(config: Mapping[str, Any]) -> str:
@@ -108,7 +107,7 @@ def _default_name(config: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _begin(run: Run, config: Mapping[str, Any], order: Order) -> bool:
+def _ready(run: Run, config: Mapping[str, Any], order: Order) -> bool:
     """Make the folder ready; False if the run is finished and asked for again."""
     if run.config and order.overwrite:
         for path in run.path.iterdir():
@@ -137,7 +136,6 @@ def _begin(run: Run, config: Mapping[str, Any], order: Order) -> bool:
         return True
     if order.resume:
         console.print(f"Nothing to resume in {run.path}: starting.")
-    run.begin(config)
     return True
 
 
@@ -152,6 +150,8 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
         if session.teacher:
             top1 = session.check_teacher(order.allow_weak_teacher)
             console.print(f"[dim]teacher: {top1:.1f} % on the first test images[/dim]")
+        if not (run.path / "config.json").exists():
+            run.begin(config)
         phases = session.phases()
         display.expect(sum(p.epochs for p in phases), session.loader.steps, session.recipe.batch)
         try:
@@ -161,26 +161,6 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
             if error.code != STOPPED:
                 raise
             raise KdcliError(f"{error} Go on with: kdcli resume {run.name}", STOPPED) from None
-
-
-def tell(results: list[dict[str, Any]], next_command: str, as_json: bool) -> None:
-    """The end of a command: a row a run, mean and deviation of several, what to do next."""
-    if as_json:
-        screen.emit(results[0] if len(results) == 1 else results)
-        return
-    rows = []
-    for r in results:
-        best = f"{r['best']['top1']:.2f} (epoch {r['best']['epoch']})"
-        rows.append([Path(r["run"]).name, r["top1"], r["top5"], best, duration(r["train_seconds"])])
-    columns = ["run", "top-1, last", "top-5", "best on test", "time"]
-    screen.out.print(screen.table("", columns, rows))
-    if len(results) > 1:
-        values = [r["top1"] for r in results]
-        screen.out.print(
-            f"top-1 of {len(values)} runs: "
-            f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
-        )
-    console.print(f"Next: [bold]{next_command}[/bold]")
 
 
 def record_machine(config: dict[str, Any]) -> dict[str, Any]:
