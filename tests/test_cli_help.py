@@ -90,7 +90,7 @@ def test_names_complete_without_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment()
     )
     assert told.returncode == 0, told.stderr
-    wanted = "['mcld'] ['crd+kd'] ['resnet8x4'] ['cifar100', 'cifar10'] []"
+    wanted = "['mcld'] ['crd+kd', 'crd+kdsvd'] ['resnet8x4'] ['cifar100', 'cifar10'] []"
     assert told.stdout.strip() == wanted
 
 
