@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,9 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     seed: o.Seed = 0,
     device: o.Device = "auto",
-    threads: o.Threads = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads; the networks are too small for more.")
+    ] = 1,
     run_dir: o.RunDir = Path("runs"),
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -43,7 +45,7 @@ def demo(
     screen.quieten(quiet)
     began = time.monotonic()
     common = ["--run-dir", str(run_dir), "--device", device, "--seed", str(seed)]
-    common += ["--threads", str(threads)] if threads else []
+    common += ["--threads", str(threads)]
     common += ["--quiet"] if quiet else []
     resume = ["--resume"]  # a demo that was stopped goes on
     student = ["--student", STUDENT, *LEARN]
