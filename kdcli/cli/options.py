@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-TRAIN, JUDGE, DEPLOY, LOOK = "Train", "Judge", "Deploy", "Look up"
+TRAIN, JUDGE, DEPLOY, LOOK = "Train", "Judge", "Deploy", "Look up"  # commands
+TRAINING, PLACES, OUTPUT = "Training", "Machine and places", "Output"  # options
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -41,16 +42,33 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 DataDir = Annotated[
-    Path, typer.Option(envvar="KDCLI_DATA_DIR", help="Where datasets are, or are downloaded to.")
+    Path,
+    typer.Option(
+        rich_help_panel=PLACES,
+        envvar="KDCLI_DATA_DIR",
+        help="Where datasets are, or are downloaded to.",
+    ),
 ]
-RunDir = Annotated[Path, typer.Option(envvar="KDCLI_RUN_DIR", help="Where runs are kept.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+RunDir = Annotated[
+    Path, typer.Option(rich_help_panel=PLACES, envvar="KDCLI_RUN_DIR", help="Where runs are kept.")
+]
+Device = Annotated[str, typer.Option(rich_help_panel=PLACES, help="auto, cpu, cuda, cuda:1, mps.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; the machine's cores if absent.")
+    int | None,
+    typer.Option(rich_help_panel=PLACES, min=1, help="CPU threads; the machine's cores if absent."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Say nothing but the result.")
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", rich_help_panel=OUTPUT, help="Show the traceback of an error.")
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", rich_help_panel=OUTPUT, help="Print the result as JSON on standard output."
+    ),
+]
 DatasetName = Annotated[
     str,
     typer.Option(
@@ -59,26 +77,65 @@ DatasetName = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Length of the run; milestones keep their share of it.")
+    int | None,
+    typer.Option(
+        rich_help_panel=TRAINING,
+        min=1,
+        help="Length of the run; milestones keep their share of it.",
+    ),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a step; published: 64.")]
+BatchSize = Annotated[
+    int | None, typer.Option(rich_help_panel=TRAINING, min=1, help="Images a step; published: 64.")
+]
 Rate = Annotated[
-    float | None, typer.Option("--lr", help="Learning rate; published: the student family's.")
+    float | None,
+    typer.Option(
+        "--lr", rich_help_panel=TRAINING, help="Learning rate; published: the student family's."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Decides everything that is random.")]
-Seeds = Annotated[str, typer.Option(help="Several runs, e.g. 0,1,2: their mean and deviation.")]
-Name = Annotated[str, typer.Option(help="Folder of the run in the run folder.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run of this name stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run of this name.")]
+Seed = Annotated[
+    int, typer.Option(rich_help_panel=TRAINING, min=0, help="Decides everything that is random.")
+]
+Seeds = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=TRAINING, help="Several runs, e.g. 0,1,2: their mean and deviation."
+    ),
+]
+Name = Annotated[
+    str, typer.Option(rich_help_panel=PLACES, help="Folder of the run in the run folder.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", rich_help_panel=TRAINING, help="Go on where the run of this name stopped."
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", rich_help_panel=TRAINING, help="Replace the run of this name."),
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="key.path=value over the recipe, e.g. losses.kd.temperature=2."),
+    typer.Option(
+        "--set",
+        rich_help_panel=TRAINING,
+        help="key.path=value over the recipe; with several values, a grid: lr=0.1,0.05.",
+    ),
 ]
 PerClass = Annotated[
-    int | None, typer.Option(min=1, help="Train on this many images a class; all if absent.")
+    int | None,
+    typer.Option(
+        rich_help_panel=TRAINING, min=1, help="Train on this many images a class; all if absent."
+    ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show shapes, cost, memory and time; train nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        rich_help_panel=OUTPUT,
+        help="Show shapes, cost, memory and time; train nothing.",
+    ),
 ]
 RunName = Annotated[
     str, typer.Option("--run", autocompletion=complete_run, help="A run's name or folder.")
