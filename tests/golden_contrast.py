@@ -98,4 +98,30 @@ def dcd(case: Case) -> Results:
     }
 
 
-ADAPTERS = {"crd": crd, "dcd": dcd}
+def crd_queue(case: Case) -> Results:
+    loss = case.loss(
+        "crd_queue",
+        queue=case.whole("nce_k"),
+        temperature=case.number("nce_t"),
+        dim=case.whole("feat_dim"),
+    )
+    names = {
+        f"embed_{side}.{part}": f"module.memory.{name}.{part}"
+        for side, name in SIDES.items()
+        for part in ("weight", "bias")
+    }
+    names |= {"queue": "buffer.memory.queue", "pointer": "buffer.memory.queue_ptr"}
+    case.load(loss, names)
+
+    def after() -> Results:
+        loss.after_step()
+        return {
+            "buffer_after.memory.queue": loss.queue,
+            "buffer_after.memory.queue_ptr": loss.pointer,
+        }
+
+    value = loss(case.features("student"), case.features("teacher"), case.batch())
+    return {"loss": value, "after": after}
+
+
+ADAPTERS = {"crd": crd, "dcd": dcd, "crd.distillers": crd_queue}

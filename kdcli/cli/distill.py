@@ -94,7 +94,8 @@ def distill(
         told, origin = find_teacher(
             teacher or written.teacher, teacher_model, dataset, run_dir, not teacher
         )
-    where = data.canonical(dataset or (told or {}).get("dataset") or "cifar100")
+    known = (told or {}).get("dataset")
+    where = data.canonical(dataset or known or "cifar100")
     base = for_pair(written, (told or {}).get("model", ""), student)
     plans = [
         (training.adjusted(base, epochs, batch_size, lr, chosen), told, label)
@@ -104,7 +105,7 @@ def distill(
         "recipe": (written.name, "--recipe"),
         "student": (student, "--student"),
         "teacher": (told and f"{told['model']} ({told['path']})", origin),
-        "dataset": (where, "--dataset" if dataset else "the teacher's" if told else "default"),
+        "dataset": (where, "--dataset" if dataset else "the teacher's" if known else "default"),
     }
     training.show(written, plans[0][0], order, len(plans))
     if baseline:
