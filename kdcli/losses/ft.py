@@ -56,9 +56,7 @@ class Paraphraser(nn.Module):
         return self.decoder(self.encoder(maps))
 
 
-def factor_loss(
-    student: Tensor, teacher: Tensor, power: int = 1, factors: str = "map"
-) -> Tensor:
+def factor_loss(student: Tensor, teacher: Tensor, power: int = 1, factors: str = "map") -> Tensor:
     """Factors of both; [B, F, H_s, W_s], [B, F, H_t, W_t] -> scalar."""
     student, teacher = same_side(student, teacher)
     if factors == "map":
