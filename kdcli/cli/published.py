@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-import tomllib
 from typing import Any
+
+from kdcli import tables
 
 REFERENCES = ("teacher", "student")  # rows shown beside a recipe's: both without distillation
 
@@ -15,26 +15,18 @@ def published(name: str, paper: str) -> list[dict[str, Any]]:
 
     `rows` holds a value a column; one that the source does not have is None.
     """
-    from kdcli.recipes import folder
-
-    own = re.findall(r"arXiv:\d{4}\.\d{4,5}", paper)[:1]
+    own = tables.own_mark(paper)
     found = []
-    for path in sorted((folder() / "tables").glob("*.toml"), key=lambda p: _natural(p.stem)):
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    for stem, table in tables.every():
         rows = _rows(table, name)
         if rows:
             told = {key: table.get(key, "") for key in ("title", "source", "dataset", "metric")}
             columns = table.get("pairs") or table["columns"]
             found.append(
-                {"table": path.stem, **told, "pair": table.get("pair", ""), "columns": columns}
+                {"table": stem, **told, "pair": table.get("pair", ""), "columns": columns}
                 | {"rows": rows, "notes": table.get("notes", [])}
             )
     return sorted(found, key=lambda table: not any(mark in table["source"] for mark in own))
-
-
-def _natural(stem: str) -> list[str]:
-    """mcld-2 before mcld-10."""
-    return [part.zfill(3) if part.isdigit() else part for part in stem.split("-")]
 
 
 def _rows(table: dict[str, Any], name: str) -> dict[str, list[float | None]]:
@@ -51,13 +43,13 @@ def _rows(table: dict[str, Any], name: str) -> dict[str, list[float | None]]:
     return {row: [None if math.isnan(v) else v for v in values] for row, values in plain.items()}
 
 
-def show(tables: list[dict[str, Any]]) -> None:
+def show(found: list[dict[str, Any]]) -> None:
     """Each table with its source and conditions, a line a pair."""
     from rich.markup import escape
 
     from kdcli.cli import screen
 
-    for printed in tables:
+    for printed in found:
         screen.out.print(f"\n[bold]{escape(printed['title'])}[/]  [dim]{printed['table']}[/]")
         parts = [printed["source"], f"{printed['dataset']}; {printed['metric']}"]
         parts += [printed["pair"]] if printed["pair"] else []
