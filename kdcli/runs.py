@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ class Run:
         from kdcli.settings import flatten
 
         then, now = flatten(self.config), flatten({"format": FORMAT, **_plain(config)})
-        keys = [key for key in dict.fromkeys([*then, *now]) if not key.startswith(MAY_DIFFER)]
+        keys = [key for key in dict.fromkeys([*then, *now]) if not MAY_DIFFER.match(key)]
         return [
             f"{key}: {then.get(key)} then, {now.get(key)} now"
             for key in keys
@@ -110,7 +111,7 @@ class Run:
 
 
 # What may change between a run and its resume without making it another run.
-MAY_DIFFER = ("machine.", "kdcli", "teacher.run", "teacher.path")
+MAY_DIFFER = re.compile(r"machine\.|kdcli$|teacher\.(members\.\d+\.)?(run|path|top1)$")
 
 
 def _plain(value: object) -> Any:

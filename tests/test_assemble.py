@@ -15,7 +15,7 @@ def made(*terms, **settings):
     torch.manual_seed(0)
     networks = [models.build(name, classes=8) for name in ("tiny8", "tiny16")]
     chosen = {term: settings.get(term, {}) for term in terms}
-    return networks, *assemble(*networks, chosen, IMAGES, LABELS, 8, 10)
+    return networks, *assemble(networks[0], networks[1:], chosen, IMAGES, LABELS, 8, 10)
 
 
 @pytest.mark.parametrize("terms", [("dcd", "simkd"), ("simkd", "dcd")], ids="+".join)

@@ -52,17 +52,23 @@ def objective(
         term: values | SMALL.get(values.get("use", term), {}) for term, values in given.items()
     }
     labels = data_set.train.labels
-    made, built = assemble(*networks, settings, torch.zeros(2, 3, 32, 32), labels, CLASSES, 2)
+    made, built = assemble(
+        networks[0], networks[1:], settings, torch.zeros(2, 3, 32, 32), labels, CLASSES, 2
+    )
     return Objective(made, built, Frozen(networks[1]))
 
 
-def trainer(recipe: Recipe, epochs: int = 2, batch: int = 24, **options: object) -> Trainer:
+def trainer(
+    recipe: Recipe, epochs: int = 2, batch: int = 24, device: str = "cpu", **options: object
+) -> Trainer:
     """A run of `epochs` with 3 steps each, the last one of 16 images.
 
     Phases before the main one last an epoch each.
     """
     terms = {term: 1.0 for phase in (*recipe.pretrain, recipe) for term in phase.minimize}
-    made = objective(terms, recipe.losses)
+    made = objective(terms, recipe.losses).to(device)
+    if made.teacher:
+        made.teacher.network.to(device)
     short = replace(
         recipe,
         epochs=epochs,
@@ -72,11 +78,11 @@ def trainer(recipe: Recipe, epochs: int = 2, batch: int = 24, **options: object)
     )
     return Trainer(
         made,
-        Loader(dataset(), batch=batch, seed=0, device=DEVICE, views=made.views, **recipe.data),
+        Loader(dataset(), batch=batch, seed=0, device=device, views=made.views, **recipe.data),
         plan(short, made.student, rate=0.05),
         lambda parameters: update.build(parameters, **recipe.optimizer),
         accuracy(made),
-        device=DEVICE,
+        device=torch.device(device),
         **options,
     )
 
@@ -85,7 +91,8 @@ def accuracy(made: Objective) -> Callable[[], dict[str, float]]:
     """Evaluation on the training images, which also moves the network through eval and back."""
 
     def evaluate() -> dict[str, float]:
-        images, labels = dataset().train
+        on = next(made.student.parameters()).device
+        images, labels = (tensor.to(on) for tensor in dataset().train)
         made.student.eval()
         with torch.no_grad():
             hits = made.student(images.float() / 64 - 2).argmax(1) == labels

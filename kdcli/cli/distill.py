@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from kdcli.cli import options as o
-from kdcli.errors import KdcliError
 from kdcli.recipes import Recipe
 
 
@@ -29,8 +28,12 @@ def distill(
         str, typer.Option(autocompletion=o.complete_model, help="A name of `kdcli models`.")
     ],
     teacher: Annotated[
-        str, typer.Option(help="A run, a checkpoint file or a model; the recipe's if absent.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="A run, a checkpoint file or a model; the recipe's if absent. "
+            "Given several times: an ensemble."
+        ),
+    ] = None,
     teacher_model: Annotated[
         str, typer.Option(help="The architecture of a checkpoint file that does not say it.")
     ] = "",
@@ -68,6 +71,8 @@ def distill(
     """
     from kdcli import data, models, recipes
     from kdcli.cli import grid, screen, training
+    from kdcli.cli.teachers import find, shown
+    from kdcli.ensembles import members
     from kdcli.settings import for_pair, variants
 
     screen.quieten(quiet)
@@ -91,12 +96,11 @@ def distill(
         screen.console.print(f"[yellow]{text}[/yellow]")
     told, origin = None, "the recipe has none"
     if _needs_teacher(written):
-        told, origin = find_teacher(
-            teacher or written.teacher, teacher_model, dataset, run_dir, not teacher
-        )
+        told, origin = find(teacher or [], written.teacher, teacher_model, dataset, run_dir)
     known = (told or {}).get("dataset")
     where = data.canonical(dataset or known or "cifar100")
-    base = for_pair(written, (told or {}).get("model", ""), student)
+    taught = {member["model"] for member in members({"teacher": told})}
+    base = for_pair(written, taught.pop() if len(taught) == 1 else "", student)
     plans = [
         (training.adjusted(base, epochs, batch_size, lr, chosen), told, label)
         for chosen, label in variants(settings or [])
@@ -104,7 +108,7 @@ def distill(
     order.origins = {
         "recipe": (written.name, "--recipe"),
         "student": (student, "--student"),
-        "teacher": (told and f"{told['model']} ({told['path']})", origin),
+        "teacher": (told and shown(told), origin),
         "dataset": (where, "--dataset" if dataset else "the teacher's" if known else "default"),
     }
     training.show(written, plans[0][0], order, len(plans))
@@ -129,73 +133,3 @@ def _needs_teacher(recipe: Recipe) -> bool:
 
     terms = [*recipe.minimize, *(term for phase in recipe.pretrain for term in phase.minimize)]
     return any(losses.load(recipe.losses.get(t, {}).get("use", t)).reads for t in terms)
-
-
-def find_teacher(
-    asked: str, model: str, dataset: str, run_dir: Path, by_recipe: bool
-) -> tuple[dict[str, Any], str]:
-    """The teacher to take, and where the choice came from.
-
-    `asked` is a run, a file, or a model whose newest finished run is taken.
-    """
-    from kdcli import models, runs
-    from kdcli.engine.checkpoint import digest
-
-    path = Path(asked)
-    if path.is_file():
-        found = {"model": models.canonical(model) if model else "", "path": str(path), "run": ""}
-        return _with_file(found, digest(path)), "--teacher, a file"
-    if (run_dir / asked / "config.json").is_file() or (path / "config.json").is_file():
-        run = runs.find(run_dir, asked)
-        if not run.finished:
-            raise KdcliError(
-                f"the teacher's run {run.path} is unfinished; kdcli resume {run.name} ends it."
-            )
-        return _of_run(run, digest(run.model)), "--teacher, a run"
-    name = models.canonical(asked)
-    wanted = {"student": name} | ({"dataset": dataset} if dataset else {})
-    run = runs.newest(run_dir, kind="teach", **wanted) or runs.newest(run_dir, **wanted)
-    if run is None:
-        others = [
-            r.name for r in runs.all_runs(run_dir) if r.finished and r.config["kind"] == "teach"
-        ]
-        have = (
-            f" or distil one that is there with --teacher: {', '.join(others[-3:])}."
-            if others
-            else ""
-        )
-        flag = f" --dataset {dataset}" if dataset and dataset != "cifar100" else ""
-        raise KdcliError(
-            f"there is no trained {name} in {run_dir}. First run: "
-            f"kdcli teach {name}{flag}{have or '.'}"
-        )
-    origin = f"{'the recipe' if by_recipe else '--teacher'}: the newest {name} in {run_dir}"
-    return _of_run(run, digest(run.model)), origin
-
-
-def _of_run(run: Any, content: str) -> dict[str, Any]:
-    config = run.config
-    return {
-        "model": config["student"], "path": str(run.model), "run": run.name, "blake2b": content,
-        "dataset": config["dataset"], "top1": run.result["top1"],
-    }  # fmt: skip
-
-
-def _with_file(found: dict[str, Any], content: str) -> dict[str, Any]:
-    """A checkpoint file; one of kdcli's own says its architecture and dataset."""
-    from kdcli.models import weights
-
-    told = weights.info(Path(found["path"])) if not found["model"] else {}
-    if not found["model"] and not told:
-        raise KdcliError(
-            f"{found['path']} does not say its architecture; add --teacher-model NAME "
-            "(kdcli models lists them)."
-        )
-    name = found["model"] or told["architecture"]["name"]
-    return {
-        **found,
-        "model": name,
-        "blake2b": content,
-        "dataset": told.get("dataset"),
-        "top1": None,
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ def rehearse(
 
     session = Session(config, data_dir, device, Screen(path.name))
     size, recipe = session.dataset.size, session.recipe
-    networks = {"student": session.student, "teacher": session.teacher}
-    costs = {name: cost(network, size) for name, network in networks.items() if network}
+    networks = _networks(session)
+    costs = {name: cost(network, size) for name, network in networks.items()}
     extra = sum(p.numel() for p in session.objective.losses.parameters())
     memory = training_bytes(session.student, recipe.batch, size)
     epochs = sum(phase.epochs for phase in session.phases())
@@ -47,7 +48,7 @@ def rehearse(
     ]
     rows.append(["losses", f"{extra:,}", "side modules, dropped at deployment"])
     screen.out.print(screen.table("", ["", "parameters", "forward"], rows))
-    screen.out.print(screen.table("", ["tensor", "student", "teacher"], _shapes(session)))
+    screen.out.print(screen.table("", ["tensor", *networks], _shapes(session, networks)))
     screen.out.print(
         f"{epochs} epochs of {steps:,} steps, {recipe.batch} images each; about "
         f"{memory / 1e6:,.0f} MB for training; {step * 1e3:.0f} ms a step here on "
@@ -57,23 +58,24 @@ def rehearse(
     return told
 
 
-def _shapes(session: Any) -> list[list[str]]:
-    """Shapes of what each network shows of one image."""
+def _networks(session: Any) -> dict[str, Any]:
+    """The student and each teacher, by the heads of their columns."""
+    several = len(session.teachers) > 1
+    heads = (f"teacher {n}" if several else "teacher" for n in itertools.count(1))
+    return {"student": session.student, **dict(zip(heads, session.teachers, strict=False))}
+
+
+def _shapes(session: Any, networks: Mapping[str, Any]) -> list[list[str]]:
+    """Shapes of what each network shows of one image, a column a network."""
     import torch
 
-    seen = []
-    for network in (session.student, session.teacher):
-        if network is None:
-            seen.append({})
-            continue
-        size = session.dataset.size
+    size, seen = session.dataset.size, []
+    for network in networks.values():
         with torch.no_grad():
             shown = network.eval().features(torch.zeros(2, 3, size, size, device=session.device))
         tensors = {f"stage {n}": stage for n, stage in enumerate(shown.stages)}
         tensors |= {"pooled": shown.pooled, "logits": shown.logits}
         seen.append({name: "x".join(map(str, t.shape[1:])) for name, t in tensors.items()})
-    names = dict.fromkeys([*seen[0], *seen[1]])
-    ordered = sorted(
-        names, key=lambda name: (not name.startswith("stage"), list(names).index(name))
-    )
-    return [[name, seen[0].get(name, ""), seen[1].get(name, "")] for name in ordered]
+    most = max(len(tensors) for tensors in seen) - 2
+    names = [*(f"stage {n}" for n in range(most)), "pooled", "logits"]
+    return [[name, *(tensors.get(name, "") for tensors in seen)] for name in names]

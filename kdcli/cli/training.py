@@ -147,9 +147,11 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
     display = Screen(run.name)
     with Stop() as stop:
         session = Session(config, order.data_dir, order.device, display)
-        if session.teacher:
-            top1 = session.check_teacher(order.allow_weak_teacher)
-            console.print(f"[dim]teacher: {top1:.1f} % on the first test images[/dim]")
+        if session.teachers:
+            scores = session.check_teachers(order.allow_weak_teacher)
+            told = ", ".join(f"{top1:.1f} %" for top1 in scores)
+            role = "teachers" if len(scores) > 1 else "teacher"
+            console.print(f"[dim]{role}: {told} on the first test images[/dim]")
         if not (run.path / "config.json").exists():
             run.begin(config)
         phases = session.phases()

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdcli import losses
 from kdcli.contracts import Batch, Features
+from kdcli.engine.teachers import Teacher, together
 from kdcli.errors import KdcliError
 from kdcli.losses import Context, Loss
 from kdcli.models.network import Network
-
-
-class Teacher(Protocol):
-    """What answers `features` and is never trained."""
-
-    def features(self, batch: Batch) -> Features: ...
 
 
 class Objective(nn.Module):
@@ -77,7 +72,7 @@ class Objective(nn.Module):
 
 def assemble(
     student: Network,
-    teacher: Network | None,
+    teachers: Sequence[Network],
     settings: Mapping[str, Mapping[str, Any]],
     images: Tensor,
     labels: Tensor,
@@ -89,7 +84,7 @@ def assemble(
     `settings`: constructor arguments by term, `use` among them where the loss has another name.
     Widths come from what the networks show of `images` [2, 3, H, W]; `labels` are those of the
     training set. A loss that rebuilds the student comes first, so that the others see what is
-    trained; KdcliError if there are two of them.
+    trained; KdcliError if there are two of them. Several `teachers` are an ensemble.
     """
     names = {term: arguments.get("use", term) for term, arguments in settings.items()}
     rebuild = [term for term in names if losses.load(names[term]).wrap is not Loss.wrap]
@@ -97,13 +92,21 @@ def assemble(
         raise KdcliError(
             f"losses {' and '.join(rebuild)} each rebuild the student; keep one of them."
         )
-    built, taught = {}, shows(teacher, images) if teacher else None
+    built, taught, teacher = {}, *_known(teachers, images)
     for term in [*rebuild, *(term for term in names if term not in rebuild)]:
         context = Context(shows(student, images), taught, teacher, classes, labels, epochs)
         arguments = {key: value for key, value in settings[term].items() if key != "use"}
         built[term] = losses.build(names[term], context, **arguments)
         student = built[term].wrap(student).to(images.device)
     return student, {term: built[term] for term in names}
+
+
+def _known(teachers: Sequence[Network], images: Tensor) -> tuple[Features | None, nn.Module | None]:
+    """What a `Context` knows of the teachers: of none, of one, or of an ensemble."""
+    shown = [shows(network, images) for network in teachers]
+    if len(teachers) < 2:
+        return (shown[0], teachers[0]) if teachers else (None, None)
+    return together(shown), nn.ModuleList(teachers)
 
 
 @torch.no_grad()

@@ -20,8 +20,9 @@ from kdcli.engine.evaluate import evaluate
 from kdcli.engine.objective import Objective, assemble
 from kdcli.engine.phases import Phase, plan
 from kdcli.engine.stop import Stop
-from kdcli.engine.teachers import Frozen
+from kdcli.engine.teachers import Ensemble, Frozen
 from kdcli.engine.train import Report, Trainer
+from kdcli.ensembles import members
 from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
 from kdcli.models import weights
 from kdcli.models.network import Network
@@ -70,11 +71,9 @@ class Session:
         self.config, self.report = config, report
         self.recipe: Recipe = from_dict(config["recipe"])
         self.device = device_of(device)
-        self.dataset: Dataset = data.load(
-            config["dataset"], data_dir, train_per_class=config.get("train_per_class")
-        )
+        self.dataset: Dataset = self._read_dataset(data_dir)
         classes = len(self.dataset.classes)
-        self.teacher = self._read_teacher(classes) if config.get("teacher") else None
+        self.teachers = [self._read_teacher(told, classes) for told in members(config)]
         torch.manual_seed(config["seed"])
         student = models.build(config["student"], classes=classes)
         self.student: Network = self._place(student)
@@ -82,6 +81,10 @@ class Session:
         self.loader = self._loader(views=self.objective.views)
         for note in (*self.dataset.notes, *self.loader.notes):
             report.note(note)
+
+    def _read_dataset(self, data_dir: Path) -> Dataset:
+        kept = self.config.get("train_per_class")
+        return data.load(self.config["dataset"], data_dir, train_per_class=kept)
 
     def _place(self, network: Network) -> Network:
         return network.to(self.device, memory_format=torch.channels_last)
@@ -98,8 +101,7 @@ class Session:
             world=ranks.world(),
         )
 
-    def _read_teacher(self, classes: int) -> Network:
-        told = self.config["teacher"]
+    def _read_teacher(self, told: Mapping[str, Any], classes: int) -> Network:
         network, _ = weights.read(Path(told["path"]), model=told["model"], classes=classes)
         return self._place(network)
 
@@ -109,7 +111,7 @@ class Session:
         terms = dict.fromkeys(term for phase in phases for term in phase)
         student, built = assemble(
             self.student,
-            self.teacher,
+            self.teachers,
             {term: self.recipe.losses.get(term, {}) for term in terms},
             images=torch.zeros(2, 3, self.dataset.size, self.dataset.size, device=self.device),
             labels=self.dataset.train.labels.to(self.device),
@@ -117,7 +119,8 @@ class Session:
             epochs=self.recipe.epochs,
         )
         self.student = self._place(student)
-        teacher = Frozen(self.teacher) if self.teacher else None
+        frozen = [Frozen(network) for network in self.teachers]
+        teacher = Ensemble(frozen) if len(frozen) > 1 else next(iter(frozen), None)
         return Objective(self.student, built, teacher).to(self.device)
 
     def phases(self) -> list[Phase]:
@@ -127,18 +130,19 @@ class Session:
         rate = recipe.lr if recipe.lr is not None else row.lr if row else FOREIGN_RATE
         return plan(recipe, self.student, rate)
 
-    def check_teacher(self, allow_weak: bool) -> float:
-        """The teacher's top-1 on some test images; KdcliError if it is no better than guessing."""
-        scores = self._evaluate(self.teacher, PROBED)
+    def check_teachers(self, allow_weak: bool) -> list[float]:
+        """The teachers' top-1 on some test images; KdcliError if one is no better than guessing."""
+        found = [self._evaluate(network, PROBED)["top1"] for network in self.teachers]
         floor = 200.0 / len(self.dataset.classes)
-        if scores["top1"] < floor and not allow_weak:
-            raise KdcliError(
-                f"the teacher scores {scores['top1']:.1f} % on {self.dataset.name}, hardly above "
-                "chance: is it of this dataset and normalisation? --allow-weak-teacher distils it "
-                "all the same.",
-                CHECKPOINT,
-            )
-        return scores["top1"]
+        for top1, told in zip(found, members(self.config), strict=True):
+            if top1 < floor and not allow_weak:
+                raise KdcliError(
+                    f"the teacher {told['path']} scores {top1:.1f} % on {self.dataset.name}, "
+                    "hardly above chance: is it of this dataset and normalisation? "
+                    "--allow-weak-teacher distils it all the same.",
+                    CHECKPOINT,
+                )
+        return found
 
     def _evaluate(self, network: Network, images: int | None = None) -> dict[str, float]:
         data_set, split = self.dataset, self.dataset.test

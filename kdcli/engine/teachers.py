@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 
 from kdcli.contracts import Batch, Features
 from kdcli.models.network import Network
+
+
+class Teacher(Protocol):
+    """What answers `features` and is never trained."""
+
+    def features(self, batch: Batch) -> Features: ...
 
 
 class Frozen:
@@ -19,3 +28,32 @@ class Frozen:
         """Features of the batch, and of its further views in `others`."""
         others = tuple(self.network.features(images) for images in batch.others)
         return self.network.features(batch.images)._replace(others=others)
+
+
+class Ensemble:
+    """Several teachers that answer as one; what each of them shows is in `members`."""
+
+    def __init__(self, teachers: Sequence[Teacher]):
+        self.teachers = tuple(teachers)
+
+    def features(self, batch: Batch) -> Features:
+        """What all of them show of the batch, and of its further views in `others`."""
+        return together([teacher.features(batch) for teacher in self.teachers])
+
+
+def together(members: Sequence[Features]) -> Features:
+    """The answer of several teachers; logits [B, K] each -> the same shape, their mean.
+
+    Softened at any temperature, the mean of logits is the geometric mean of the members' predicted
+    distributions, which Hinton et al. (arXiv:1503.02531, section 1) name beside the arithmetic one
+    as the target that an ensemble gives. `pooled` [B, sum of D_i] is theirs side by side: what a
+    linear classifier would have to see to give that mean. There are no stages: of networks that
+    differ they have no common shape, and a loss that reads them is built for each member
+    (`kdcli.losses.EachTeacher`).
+    """
+    return Features(
+        torch.stack([shown.logits for shown in members]).mean(0),
+        torch.cat([shown.pooled for shown in members], dim=1),
+        others=tuple(map(together, zip(*(shown.others for shown in members), strict=True))),
+        members=tuple(members),
+    )

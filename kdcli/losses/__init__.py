@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ class Context(NamedTuple):
 
     student: Features  # of two images, in evaluation mode
     teacher: Features | None  # the same; None when the recipe has no teacher
-    teacher_net: nn.Module | None  # read it, never keep it as a submodule
+    teacher_net: nn.Module | None  # read it, never keep it as a submodule; an nn.ModuleList of an
+    # ensemble's, whose Features `teacher.members` holds
     classes: int
     labels: Tensor  # [N] int64, of the training set, on the device
     epochs: int  # of the main phase
@@ -59,6 +61,41 @@ class Loss(nn.Module):
         """Called after the optimizer's step: queues, memories, moving averages."""
 
 
+class EachTeacher(Loss):
+    """A loss of an ensemble's features: one for each teacher, side modules and memory its own.
+
+        L = sum_i L(T_i, S)
+
+    as Tian et al. have it for CRD (arXiv:1910.10699: "Distillation from an ensemble"). A loss that
+    reads logits alone needs none of this: it sees the mean of the teachers' answers.
+    """
+
+    def __init__(self, name: str, ctx: Context, arguments: Mapping[str, object]):
+        super().__init__(ctx)
+        kind, count = load(name), len(ctx.teacher.members)
+        if kind.wrap is not Loss.wrap:
+            raise KdcliError(
+                f"loss '{name}' rebuilds the student around one teacher and cannot learn from "
+                f"{count}; name one --teacher, or take another recipe."
+            )
+        self.views, self.reads, self.capturable = kind.views, kind.reads, kind.capturable
+        pairs = zip(ctx.teacher.members, ctx.teacher_net, strict=True)
+        contexts = [ctx._replace(teacher=shown, teacher_net=network) for shown, network in pairs]
+        self.teachers = nn.ModuleList(kind(context, **arguments) for context in contexts)
+
+    def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        pairs = zip(self.teachers, teacher.members, strict=True)
+        return sum(loss(student, shown, batch) for loss, shown in pairs)
+
+    def begin(self, main: bool) -> None:
+        for loss in self.teachers:
+            loss.begin(main)
+
+    def after_step(self) -> None:
+        for loss in self.teachers:
+            loss.after_step()
+
+
 def names() -> list[str]:
     """Every loss, by listing the folder; imports none of them."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
@@ -85,7 +122,10 @@ def hyperparameters(name: str) -> dict[str, object]:
 
 
 def build(name: str, ctx: Context, **arguments: object) -> Loss:
-    """Construct the loss `name`; an argument it does not have is an error, with the nearest."""
+    """Construct the loss `name`; an argument it does not have is an error, with the nearest.
+
+    For an ensemble of teachers, one that reads more of them than logits is an `EachTeacher`.
+    """
     known = hyperparameters(name)
     for argument in arguments:
         if argument not in known:
@@ -99,4 +139,7 @@ def build(name: str, ctx: Context, **arguments: object) -> Loss:
         raise KdcliError(
             f"loss '{name}' needs {', '.join(missing)}; set it in the recipe's [losses.{name}]."
         )
+    several = ctx.teacher is not None and ctx.teacher.members
+    if several and not load(name).reads <= {"logits"}:
+        return EachTeacher(name, ctx, arguments)
     return load(name)(ctx, **arguments)

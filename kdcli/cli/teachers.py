@@ -1,0 +1,121 @@
+"""Which teacher `distill` takes: of a run, of a checkpoint file, or the newest of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdcli.errors import KdcliError
+
+
+def find(
+    asked: Sequence[str], default: str, model: str, dataset: str, run_dir: Path
+) -> tuple[dict[str, Any], str]:
+    """The teacher that `config.json` names, and where the choice came from.
+
+    Several of `asked` are an ensemble: its `members` are what one teacher is alone. `default` is
+    the recipe's. `model` is the architecture of a file that does not say it.
+    """
+    from kdcli.ensembles import label
+
+    names = asked or [default]
+    found = [find_teacher(name, model, dataset, run_dir, not asked) for name in names]
+    if len(found) == 1:
+        return found[0]
+    teachers = [told for told, _ in found]
+    told = {"model": label(teachers), "dataset": _dataset(teachers), "members": teachers}
+    return told, f"--teacher, {len(teachers)} times"
+
+
+def _dataset(teachers: list[dict[str, Any]]) -> str | None:
+    """The one that different teachers learnt; KdcliError for two datasets, or the same weights."""
+    paths: dict[str, str] = {}
+    for told in teachers:
+        if told["blake2b"] in paths:
+            raise KdcliError(
+                f"the teachers {paths[told['blake2b']]} and {told['path']} have the same weights; "
+                "an ensemble is of different ones, e.g. runs of several seeds (kdcli runs)."
+            )
+        paths[told["blake2b"]] = told["path"]
+    learnt = {told["dataset"]: told["path"] for told in teachers if told["dataset"]}
+    if len(learnt) > 1:
+        told = ", ".join(f"{path} {dataset}" for dataset, path in learnt.items())
+        raise KdcliError(f"the teachers of an ensemble learn one dataset, but these: {told}.")
+    return next(iter(learnt), None)
+
+
+def shown(told: dict[str, Any]) -> str:
+    """A teacher as the table of what was resolved has it; a line for each of an ensemble."""
+    teachers = told.get("members", [told])
+    return "\n".join(f"{member['model']} ({member['path']})" for member in teachers)
+
+
+def find_teacher(
+    asked: str, model: str, dataset: str, run_dir: Path, by_recipe: bool
+) -> tuple[dict[str, Any], str]:
+    """The teacher to take, and where the choice came from.
+
+    `asked` is a run, a file, or a model whose newest finished run is taken.
+    """
+    from kdcli import models, runs
+    from kdcli.engine.checkpoint import digest
+
+    path = Path(asked)
+    if path.is_file():
+        found = {"model": models.canonical(model) if model else "", "path": str(path), "run": ""}
+        return _with_file(found, digest(path)), "--teacher, a file"
+    if (run_dir / asked / "config.json").is_file() or (path / "config.json").is_file():
+        run = runs.find(run_dir, asked)
+        if not run.finished:
+            raise KdcliError(
+                f"the teacher's run {run.path} is unfinished; kdcli resume {run.name} ends it."
+            )
+        return _of_run(run, digest(run.model)), "--teacher, a run"
+    name = models.canonical(asked)
+    wanted = {"student": name} | ({"dataset": dataset} if dataset else {})
+    run = runs.newest(run_dir, kind="teach", **wanted) or runs.newest(run_dir, **wanted)
+    if run is None:
+        others = [
+            r.name for r in runs.all_runs(run_dir) if r.finished and r.config["kind"] == "teach"
+        ]
+        have = (
+            f" or distil one that is there with --teacher: {', '.join(others[-3:])}."
+            if others
+            else ""
+        )
+        flag = f" --dataset {dataset}" if dataset and dataset != "cifar100" else ""
+        raise KdcliError(
+            f"there is no trained {name} in {run_dir}. First run: "
+            f"kdcli teach {name}{flag}{have or '.'}"
+        )
+    origin = f"{'the recipe' if by_recipe else '--teacher'}: the newest {name} in {run_dir}"
+    return _of_run(run, digest(run.model)), origin
+
+
+def _of_run(run: Any, content: str) -> dict[str, Any]:
+    config = run.config
+    return {
+        "model": config["student"], "path": str(run.model), "run": run.name, "blake2b": content,
+        "dataset": config["dataset"], "top1": run.result["top1"],
+    }  # fmt: skip
+
+
+def _with_file(found: dict[str, Any], content: str) -> dict[str, Any]:
+    """A checkpoint file; one of kdcli's own says its architecture and dataset."""
+    from kdcli.models import weights
+
+    told = weights.info(Path(found["path"])) if not found["model"] else {}
+    if not found["model"] and not told:
+        raise KdcliError(
+            f"{found['path']} does not say its architecture; add --teacher-model NAME "
+            "(kdcli models lists them)."
+        )
+    name = found["model"] or told["architecture"]["name"]
+    return {
+        **found,
+        "model": name,
+        "blake2b": content,
+        "dataset": told.get("dataset"),
+        "top1": None,
+    }
