@@ -12,20 +12,21 @@ from kdcli.errors import DIVERGED, KdcliError
 
 
 class Meters:
-    """Sums of the terms, of hits and of images, and the first step that was not finite."""
+    """Sums of a phase's terms, of hits and of images, and the first step that was not finite."""
 
     def __init__(self, device: torch.device):
         self.wide = torch.float32 if device.type == "mps" else torch.float64
         self.device = device
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin an epoch."""
         self.sums: dict[str, Tensor] = {}
         self.bad: dict[str, Tensor] = {}  # the terms at the first step that was not finite
         self.hits, self.seen, self.steps, self.bad_step = (
-            torch.zeros((), dtype=torch.int64, device=self.device) for _ in range(4)
+            torch.zeros((), dtype=torch.int64, device=device) for _ in range(4)
         )
+
+    def clear(self) -> None:
+        """Begin an epoch; every sum stays where it is, for a captured step adds to it there."""
+        for value in self.state().values():
+            value.zero_()
 
     def add(
         self, logits: Tensor, labels: Tensor, terms: Mapping[str, Tensor], finite: Tensor
@@ -38,9 +39,11 @@ class Meters:
         self.bad_step += first * self.steps
         for name, term in terms.items():
             value = term.detach().to(self.wide)
-            zero = torch.zeros_like(value)
-            self.sums[name] = self.sums.get(name, zero) + value * len(labels)
-            self.bad[name] = torch.where(first, value, self.bad.get(name, zero))
+            for table in (self.sums, self.bad):
+                if name not in table:
+                    table[name] = torch.zeros_like(value)
+            self.sums[name] += value * len(labels)
+            self.bad[name].copy_(torch.where(first, value, self.bad[name]))
 
     def read(self, epoch: int, lr: float) -> dict[str, float]:
         """Means since `clear`, and `top1` in percent; KdcliError (diverged) after a bad step."""
@@ -71,7 +74,6 @@ class Meters:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        self.clear()
         for name, value in state.items():
             kind, _, term = name.partition(".")
             if term:

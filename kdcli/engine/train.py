@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Mapping
+from itertools import chain, count, islice
 
 import torch
 from torch import Tensor, nn
 
 from kdcli import ranks
 from kdcli.contracts import Batch
+from kdcli.engine.capture import Captured, Eager, Loader
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.meters import Meters
 from kdcli.engine.objective import Objective
@@ -22,15 +24,6 @@ from kdcli.errors import DIVERGED, STOPPED, KdcliError
 
 SAVE_EVERY = 300.0  # seconds of training between two checkpoints inside an epoch
 READ_EVERY = 0.5  # seconds between two reads of the device for the progress display
-
-
-class Loader(Protocol):
-    """Where batches come from: rows and views are functions of (seed, epoch) alone."""
-
-    @property
-    def steps(self) -> int: ...
-
-    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]: ...
 
 
 class Report:
@@ -67,14 +60,15 @@ class Trainer:
         report: Report | None = None,
         stop: Stop | None = None,
         logged: Callable[[list[dict]], None] = lambda history: None,
+        runner: type[Eager] | type[Captured] = Eager,
     ):
         self.objective, self.loader, self.phases = objective, loader, phases
         self.make_update, self.evaluate = make_update, evaluate
         self.device, self.seed, self.checkpoints = device, seed, checkpoints
         self.report, self.stop, self.logged = report or Report(), stop or Stop(), logged
+        self.make_runner = runner
         self.epoch = self.step = 0  # where training stands: epochs done, steps done in this one
         self.history: list[dict] = []  # the log: a record an epoch
-        self.meters = Meters(device)
         self.lr = torch.zeros((), device=device)
         self.local_epoch = torch.zeros((), dtype=torch.int64, device=device)
         self.phase: Phase | None = None
@@ -90,23 +84,22 @@ class Trainer:
         self._resume()
         while self.epoch < self.epochs:
             self._begin_epoch()
-            for batch in self.loader.batches(self.epoch, self.step):
-                self._step(batch)
+            for _ in self.runner.run(self.epoch, self.step):
+                self.step += 1
                 self._between_steps()
             self._end_epoch()
         return self.history
 
-    def seconds_per_step(self, steps: int = 4) -> float:
-        """Train a few steps for their time, the first one left out; the run is spent afterwards."""
+    def seconds_per_step(self, steps: int = 4, warm: int = 1) -> float:
+        """Train `steps` for their time, after `warm` for nothing; the run is spent afterwards."""
         self._begin_epoch()
-        batches = self.loader.batches(self.epoch)
-        self._step(next(batches))
-        began, taken = time.monotonic(), 0
-        for batch, _ in zip(batches, range(steps), strict=False):
-            self._step(batch)
-            taken += 1
+        stepping = chain.from_iterable(self.runner.run(epoch, 0) for epoch in count())
+        deque(islice(stepping, warm), maxlen=0)
         self.meters.read(self.epoch, self.rate)  # waits for the device
-        return (time.monotonic() - began) / max(taken, 1)
+        began = time.monotonic()
+        deque(islice(stepping, steps), maxlen=0)
+        self.meters.read(self.epoch, self.rate)
+        return (time.monotonic() - began) / steps
 
     def _locate(self) -> tuple[Phase, int]:
         """The phase that the current epoch belongs to, and its first epoch."""
@@ -136,18 +129,21 @@ class Trainer:
         self.phase = phase
         named = self.objective.named_parameters()
         trained = {name: p for name, p in named if p.requires_grad and not phase.frozen(name)}
-        self.update = self.make_update(trained)
+        self.update, self.meters = self.make_update(trained), Meters(self.device)
+        self.runner = self.make_runner(self.loader, self._step, self._before)
         self.objective.begin(phase.weights, main=phase is self.phases[-1])
         self.saved_at = time.monotonic()
 
+    def _before(self, epoch: int, step: int) -> None:
+        """The host's part of a step."""
+        torch.manual_seed(_mix(self.seed, epoch, step, ranks.rank()))
+
     def _step(self, batch: Batch) -> None:
         """One step: a function of device tensors only, without a word to the host."""
-        torch.manual_seed(_mix(self.seed, self.epoch, self.step, ranks.rank()))
         logits, terms = self.objective(batch._replace(epoch=self.local_epoch))
         finite = self.update.step(terms, self.lr)
         self.objective.after_step()
         self.meters.add(logits, batch.labels, terms, finite)
-        self.step += 1
 
     def _between_steps(self) -> None:
         now = time.monotonic()

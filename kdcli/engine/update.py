@@ -51,7 +51,7 @@ class SGD:
         self.parameters = dict(parameters)
         self.optimizer = torch.optim.SGD(
             list(self.parameters.values()),
-            lr=torch.zeros(()),
+            lr=0.0,  # `step` sets it
             momentum=momentum,
             weight_decay=weight_decay,
             nesterov=nesterov,

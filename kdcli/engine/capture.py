@@ -1,0 +1,136 @@
+"""How the steps of an epoch are run: eagerly, or captured as one CUDA graph and replayed.
+
+A training step at a batch of 64 is hundreds of kernels of a few microseconds each; launching them
+one by one takes longer than they do. A graph launches all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kdcli.contracts import Batch
+from kdcli.data.loader import Loader as DeviceLoader
+from kdcli.data.plan import Plan
+
+WARM = 3  # real steps before a capture: libraries choose their kernels, lazy state is made
+
+Body = Callable[[], None]
+
+
+class Loader(Protocol):
+    """Where batches come from: rows and views are functions of (seed, epoch) alone."""
+
+    @property
+    def steps(self) -> int: ...
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]: ...
+
+
+class Eager:
+    """Every kernel launched by itself.
+
+    `step` trains one batch; `before(epoch, number)` is the host's part of it, which comes first.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        step: Callable[[Batch], None],
+        before: Callable[[int, int], None],
+    ):
+        self.loader, self.step, self.before = loader, step, before
+
+    def run(self, epoch: int, first: int) -> Iterator[None]:
+        """The steps of an epoch from `first` on, one each time it is asked."""
+        for number, batch in enumerate(self.loader.batches(epoch, first), first):
+            self.before(epoch, number)
+            self.step(batch)
+            yield
+
+
+class Captured:
+    """The first steps eagerly, then a graph for each length of a batch, replayed.
+
+    The graph reads its rows of the plan through `position` and everything that a schedule moves
+    through device tensors, so that one graph serves a whole phase. `record` turns a body into what
+    replays it.
+    """
+
+    def __init__(
+        self,
+        loader: DeviceLoader,
+        step: Callable[[Batch], None],
+        before: Callable[[int, int], None],
+        record: Callable[[Body], Body] | None = None,
+    ):
+        self.loader, self.step, self.before = loader, step, before
+        self.record = record or Recorder()
+        self.plan: Plan | None = None
+        self.position = torch.zeros((), dtype=torch.int64, device=loader.device)
+        self.offsets = torch.arange(loader.rows.batch, device=loader.device)
+        self.replays: dict[int, Body] = {}
+        self.eager: Counter[int] = Counter()
+
+    def run(self, epoch: int, first: int) -> Iterator[None]:
+        """The steps of an epoch from `first` on, one each time it is asked."""
+        self._show(self.loader.plan(epoch))
+        for number in range(first, self.loader.steps):
+            rows = self.loader.rows.of(number)
+            self.before(epoch, number)
+            self.position.fill_(rows.start)
+            self._run(rows.stop - rows.start)
+            yield
+
+    def _show(self, plan: Plan) -> None:
+        """Put an epoch's plan where the graph looks for it."""
+        if self.plan is None:
+            self.plan = Plan(*(tensor.clone() for tensor in plan))
+        for shown, tensor in zip(self.plan, plan, strict=True):
+            shown.copy_(tensor)
+
+    def _run(self, length: int) -> None:
+        if length not in self.replays and self.eager[length] < WARM:
+            self.eager[length] += 1
+            on_side_stream(self._body(length), self.position.device)
+            return
+        if length not in self.replays:
+            self.replays[length] = self.record(self._body(length))
+        self.replays[length]()
+
+    def _body(self, length: int) -> Body:
+        def body() -> None:
+            positions: Tensor = self.position + self.offsets[:length]
+            self.step(self.loader.gather(self.plan, positions))
+
+        return body
+
+
+class Recorder:
+    """Captures bodies as CUDA graphs that share one memory pool."""
+
+    def __init__(self) -> None:
+        self.pool = None
+
+    def __call__(self, body: Body) -> Body:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            body()
+        self.pool = self.pool or graph.pool()
+        return graph.replay
+
+
+def on_side_stream(body: Body, device: torch.device) -> None:
+    """Run a body as a capture will: on another stream, so that no memory of this one is kept."""
+    if device.type != "cuda":
+        body()
+        return
+    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    side.wait_stream(here)
+    with torch.cuda.stream(side):
+        body()
+    here.wait_stream(side)
