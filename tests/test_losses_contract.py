@@ -67,19 +67,23 @@ def seen(network: Network, samples: Batch, dtype: torch.dtype) -> Features:
 
 def kept(features: Features, reads: frozenset[str]) -> Features | None:
     """Only what a loss has declared to read of the teacher."""
-    others = tuple(kept(other, reads) for other in features.others)
     if not reads:
         return None
-    if "stages" in reads:
-        return features._replace(others=others)
-    return Features(features.logits, features.pooled if "pooled" in reads else None, others=others)
+    others = tuple(kept(other, reads) for other in features.others)
+    hidden = {field: None for field in Features._fields if field not in reads}
+    return features._replace(**{**hidden, "others": others})
 
 
-def run(made: Made, rows: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def run(
+    made: Made,
+    rows: int,
+    dtype: torch.dtype = torch.float32,
+    reads: frozenset[str] | None = None,
+) -> Tensor:
     """One step of the loss alone; its value. The teacher would take gradients if they came."""
     samples = batch(rows, made.loss.views)
     student, teacher = (seen(net, samples, dtype) for net in (made.student, made.teacher))
-    value = made.loss(student, kept(teacher, made.loss.reads), samples)
+    value = made.loss(student, kept(teacher, made.loss.reads if reads is None else reads), samples)
     value.backward()
     made.loss.after_step()
     return value.detach()
@@ -88,10 +92,19 @@ def run(made: Made, rows: int, dtype: torch.dtype = torch.float32) -> Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_loss_declares_to_read_is_all_it_reads(name):
     made = build(name)
-    assert made.loss.reads <= {"logits", "pooled", "stages"}
+    assert made.loss.reads <= {"logits", "pooled", "stages", "preacts", "last"}
     value = run(made, 8)
     assert value.shape == ()
     assert value.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field) for name in NAMES for field in sorted(losses.load(name).reads)],
+)
+def test_a_loss_declares_nothing_that_it_does_not_read(name, field):
+    with pytest.raises((TypeError, AttributeError)):
+        run(build(name), 8, reads=losses.load(name).reads - {field} | {"others"})
 
 
 @pytest.mark.parametrize("name", NAMES)

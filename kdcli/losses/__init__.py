@@ -35,8 +35,8 @@ class Loss(nn.Module):
     """
 
     views = 1  # 2: the batch carries a second augmented view, answered in `Features.others`
-    reads = frozenset({"stages"})  # of the teacher. Without stages a bank can stand in for it;
-    # empty: the loss needs no teacher, and may be given None
+    reads = frozenset({"stages"})  # fields of the teacher's Features that `forward` looks at. A
+    # bank can hold logits and pooled; empty: the loss needs no teacher, and may be given None
     capturable = True  # False: a step with it waits for the device, which a CUDA graph cannot hold
 
     def __init__(self, ctx: Context):

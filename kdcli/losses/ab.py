@@ -52,6 +52,8 @@ def connector(student: Size, teacher: Size) -> nn.Module:
 class AB(Loss):
     """On which side of zero the teacher's neurons are, before their activation."""
 
+    reads = frozenset({"preacts"})
+
     def __init__(self, ctx: Context, margin: float = 1.0, scale: float = 0.003):
         super().__init__(ctx)
         self.margin, self.scale = margin, scale

@@ -71,6 +71,8 @@ def without_bias(num_classes: int, student: nn.Module) -> nn.Module:
 class CATKD(Loss):
     """Coarse class activation maps of the student against the teacher's."""
 
+    reads = frozenset({"last"})
+
     def __init__(
         self,
         ctx: Context,

@@ -60,7 +60,7 @@ def kernel(rows: Tensor, gamma: float, order: int) -> Tensor:
 class CC(Loss):
     """Correlation between the images of a batch."""
 
-    reads = frozenset({"logits", "pooled"})
+    reads = frozenset({"pooled"})
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ class CRD(Loss):
     the release does. `positive = "relax"` takes a random image of the same class as the positive.
     """
 
-    reads = frozenset({"logits", "pooled"})
+    reads = frozenset({"pooled"})
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ MOMENTS = ("before", "after")
 class CRDQueue(Loss):
     """Contrast of the student's embedding with the teacher's, against a queue of teachers."""
 
-    reads = frozenset({"logits", "pooled"})
+    reads = frozenset({"pooled"})
 
     def __init__(
         self,

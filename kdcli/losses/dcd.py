@@ -55,7 +55,7 @@ def consistency(similarity: Tensor) -> Tensor:
 class DCD(Loss):
     """Discriminative and consistent embeddings inside the batch."""
 
-    reads = frozenset({"logits", "pooled"})
+    reads = frozenset({"pooled"})
 
     def __init__(
         self,

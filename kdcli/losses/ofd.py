@@ -67,6 +67,8 @@ def connector(inputs: int, width: int) -> nn.Sequential:
 class OFD(Loss):
     """Partial L2 between the maps before the nonlinearity, from the teacher's margins upwards."""
 
+    reads = frozenset({"preacts"})
+
     def __init__(self, ctx: Context):
         super().__init__(ctx)
         norms = ctx.teacher_net.norms

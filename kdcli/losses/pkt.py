@@ -44,7 +44,7 @@ def transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class PKT(Loss):
     """Which images of a batch a network takes for neighbours, as probabilities."""
 
-    reads = frozenset({"logits", "pooled"})
+    reads = frozenset({"pooled"})
 
     def __init__(self, ctx: Context, reduction: str = "mean"):
         super().__init__(ctx)

@@ -89,6 +89,8 @@ class Fusion(nn.Module):
 class ReviewKD(Loss):
     """Each teacher level from the student's levels at that depth and below."""
 
+    reads = frozenset({"pooled", "preacts"})
+
     def __init__(self, ctx: Context, widest: int = 512, preacts: bool = False):
         super().__init__(ctx)
         self.preacts = preacts

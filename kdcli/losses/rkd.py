@@ -68,7 +68,7 @@ def relations(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 class RKD(Loss):
     """Distances between two and angles between three images of a batch."""
 
-    reads = frozenset({"logits", "pooled"})
+    reads = frozenset({"pooled"})
 
     def __init__(self, ctx: Context, distance: float = 25.0, angle: float = 50.0):
         super().__init__(ctx)

@@ -92,6 +92,8 @@ class Reused(nn.Module):
 class SimKD(Loss):
     """The projected last map against the teacher's, whose classifier then fits by itself."""
 
+    reads = frozenset({"last"})
+
     def __init__(self, ctx: Context, factor: int = 2):
         super().__init__(ctx)
         target, head = ctx.teacher.last, ctx.teacher_net.head
