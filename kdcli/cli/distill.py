@@ -59,8 +59,10 @@ def distill(
     dry_run: o.DryRun = False,
     device: o.Device = "auto",
     threads: o.Threads = None,
+    jobs: o.Jobs = "1",
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
+    log: o.Log = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -69,7 +71,7 @@ def distill(
 
     Example: kdcli distill --recipe mcld --student resnet8x4   (after: kdcli teach resnet32x4)
     """
-    from kdcli import data, models, recipes
+    from kdcli import data, logs, models, recipes
     from kdcli.cli import grid, screen, training
     from kdcli.cli.teachers import find, shown
     from kdcli.ensembles import members
@@ -89,13 +91,13 @@ def distill(
         dry_run,
         json,
         allow_weak_teacher,
+        logs.chosen(log),
     )
     training.checked_folder(run_dir)
-    training.limit_threads(threads)
     for text in recipes.conflicts(recipes.parts(recipe)):
         screen.console.print(f"[yellow]{text}[/yellow]")
     told, origin = None, "the recipe has none"
-    if _needs_teacher(written):
+    if needs_teacher(written):
         told, origin = find(teacher or [], written.teacher, teacher_model, dataset, run_dir)
     known = (told or {}).get("dataset")
     where = data.canonical(dataset or known or "cifar100")
@@ -122,13 +124,15 @@ def distill(
         "train_per_class": train_per_class,
     }
     numbers = grid.parse_seeds(seeds, seed)
-    results = grid.train_all(grid.cells(config, plans, numbers, bool(name)), order)
-    if not dry_run:
-        grid.tell(results, "kdcli eval, kdcli probe stl10, kdcli export onnx", json)
+    grid.share(order, jobs, len(plans) * len(numbers))
+    cells = grid.cells(config, plans, numbers, order)
+    grid.run(cells, order, "kdcli eval, kdcli probe stl10, kdcli export onnx")
 
 
-def _needs_teacher(recipe: Recipe) -> bool:
+def needs_teacher(recipe: Recipe) -> bool:
     """Whether any loss of the recipe reads a teacher's features."""
+    if recipe.teacher:
+        return True  # without a look at the losses, which import torch
     from kdcli import losses
 
     terms = [*recipe.minimize, *(term for phase in recipe.pretrain for term in phase.minimize)]

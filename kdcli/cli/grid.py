@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from kdcli.cli import screen
+from kdcli.cli.machine import usable_cores
 from kdcli.cli.screen import console, duration
-from kdcli.cli.training import Cell, Order, record_machine, train
+from kdcli.cli.training import Cell, Order, limit_threads, place, train
 from kdcli.errors import STOPPED, KdcliError
 from kdcli.recipes import Recipe
+
+ON_A_GPU = 4  # runs side by side on one GPU, for `auto`: each has a context and memory of its own
+
+Results = list[dict[str, Any]]
+Failures = list[tuple[str, KdcliError]]  # by name of the run
 
 
 def parse_seeds(text: str, seed: int) -> list[int]:
@@ -29,15 +38,43 @@ def parse_seeds(text: str, seed: int) -> list[int]:
     return seeds
 
 
+def share(order: Order, jobs: str, runs: int) -> None:
+    """Settle how many of `runs` go side by side, and how many CPU threads each of them has."""
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise KdcliError(f"--jobs {jobs!r} must be a whole number of at least 1, or auto.")
+    gpu = order.device != "cpu" and shutil.which("nvidia-smi")
+    most = (ON_A_GPU if gpu else usable_cores()) if jobs == "auto" else int(jobs)
+    order.jobs = min(most, runs)
+    if order.jobs > 1 and order.threads is None:
+        order.threads = max(1, usable_cores() // order.jobs)
+    if order.jobs == 1 or order.dry_run:
+        limit_threads(order.threads)
+
+
+def record_machine(config: dict[str, Any], threads: int | None) -> dict[str, Any]:
+    """`config` with what the bits depend on; torch's own threads if `threads` is None."""
+    from importlib.metadata import version
+
+    if threads is None:
+        import torch
+
+        threads = torch.get_num_threads()
+    return {**config, "kdcli": version("kdcli"), "machine": {"threads": threads}}
+
+
 def cells(
-    config: Mapping[str, Any], plans: list[tuple[Recipe, Any, str]], seeds: list[int], named: bool
+    config: Mapping[str, Any],
+    plans: list[tuple[Recipe, Any, str]],
+    seeds: list[int],
+    order: Order,
 ) -> list[Cell]:
     """A cell for each seed and plan (recipe, teacher, label); a given name needs the seed too."""
-    several = named and len(seeds) > 1
+    several = order.name and len(seeds) > 1
     return [
         Cell(
             record_machine(
-                {**config, "teacher": teacher, "recipe": recipe.to_dict(), "seed": seed}
+                {**config, "teacher": teacher, "recipe": recipe.to_dict(), "seed": seed},
+                order.threads,
             ),
             "-".join(filter(None, [label, f"s{seed}" if several else ""])),
         )
@@ -46,26 +83,41 @@ def cells(
     ]
 
 
-def train_all(cells: list[Cell], order: Order) -> list[dict[str, Any]]:
-    """Train every cell; one that fails is told and passed over, the last error is raised."""
-    results, failed = [], None
+def run(cells: list[Cell], order: Order, next_command: str) -> None:
+    """Train every cell, tell the end of those that reached it, then raise the error of the rest."""
+    if order.jobs > 1 and not order.dry_run:
+        from kdcli.cli.jobs import train_all as train_cells
+    else:
+        train_cells = train_all
+    results, failures = train_cells(cells, order)
+    if results and not order.dry_run:
+        tell(results, next_command, order.json, several=len(cells) > 1)
+    if failures:
+        name, error = failures[-1]
+        raise KdcliError(
+            f"{len(failures)} of {len(cells)} runs failed, the last was {name}: {error}", error.code
+        )
+
+
+def train_all(cells: list[Cell], order: Order) -> tuple[Results, Failures]:
+    """Train one cell after the other; of several, one that fails is told and passed over."""
+    results, failures = [], []
     for cell in cells:
         try:
             results.append(train(cell, order))
         except KdcliError as error:
             if len(cells) == 1 or error.code == STOPPED:
                 raise
-            console.print(f"[red]{cell.label or cell.config['recipe']['name']}: {error}[/red]")
-            failed = error
-    if failed and not results:
-        raise failed
-    return results
+            name = place(cell, order).name
+            console.print(f"[red]{escape(name)}: {escape(str(error))}[/red]")
+            failures.append((name, error))
+    return results, failures
 
 
-def tell(results: list[dict[str, Any]], next_command: str, as_json: bool) -> None:
+def tell(results: Results, next_command: str, as_json: bool, several: bool = False) -> None:
     """The end of a command: a row a run, mean and deviation of several, what to do next."""
     if as_json:
-        screen.emit(results[0] if len(results) == 1 else results)
+        screen.emit(results if several else results[0])
         return
     rows = []
     for r in results:

@@ -76,13 +76,17 @@ def _imported(name: str, version: str) -> Check:
     return Check(name, OK, version)
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads() -> Iterator[Check]:
     """One training step of a small network with one thread, and with all of them."""
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     before = torch.get_num_threads()
-    cores = f"{usable} CPU cores, {before} torch thread{'s' if before > 1 else ''}"
+    cores = f"{usable_cores()} CPU cores, {before} torch thread{'s' if before > 1 else ''}"
     try:
         alone = seconds_per_step(1)
         if before == 1:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -36,13 +37,13 @@ def _version(
         raise typer.Exit
 
 
-def run() -> None:
-    """Run the command line; every error is one line and an exit code, a traceback needs --debug."""
+def run(work: Callable[[], object] = app) -> None:
+    """Do `work`; every error is one line and an exit code, a traceback needs --debug."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name beyond the terminal's alphabet is no error
             stream.reconfigure(errors="replace")
     try:
-        app()
+        work()
     except KdcliError as error:
         _leave(str(error), error.code)
     except KeyboardInterrupt:

@@ -41,6 +41,14 @@ def complete_run(incomplete: str) -> list[str]:
     return [run.name for run in runs.all_runs(folder) if run.name.startswith(incomplete)]
 
 
+def complete_log(incomplete: str) -> list[str]:
+    """Names of services for the log; after a comma, the last of them."""
+    from kdcli import logs
+
+    head, comma, tail = incomplete.rpartition(",")
+    return [f"{head}{comma}{name}" for name in logs.names() if name.startswith(tail)]
+
+
 DataDir = Annotated[
     Path,
     typer.Option(
@@ -100,6 +108,21 @@ Seeds = Annotated[
     str,
     typer.Option(
         rich_help_panel=TRAINING, help="Several runs, e.g. 0,1,2: their mean and deviation."
+    ),
+]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=PLACES,
+        help="Of several runs, how many side by side; auto: one a CPU core, or 4 on a GPU.",
+    ),
+]
+Log = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=OUTPUT,
+        autocompletion=complete_log,
+        help="Log also to tensorboard, mlflow, wandb: pip install 'kdcli[tensorboard]'.",
     ),
 ]
 Name = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kdcli.cli.pace import Pace
 from kdcli.cli.screen import console, duration
 from kdcli.engine.train import Report
 
@@ -37,10 +37,9 @@ class Screen(Report):
 
     def expect(self, epochs: int, steps: int, batch: int) -> None:
         """How long the run is."""
-        self.epochs, self.steps, self.batch = epochs, steps, batch
+        self.pace = Pace(epochs, steps, batch)
         self.by_epoch = self.bars.add_task(escape(self.title), total=epochs, text="")
         self.by_step = self.bars.add_task("  step", total=steps, text="")
-        self.mark: tuple[float, int] | None = None
 
     def __enter__(self) -> Screen:
         self.bars.start()
@@ -58,25 +57,21 @@ class Screen(Report):
         console.print(f"[yellow]{escape(text)}[/yellow]")
 
     def step(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
-        now, done = time.monotonic(), epoch * self.steps + step
-        if self.mark is None or done < self.mark[1]:
-            self.mark = (now, done)
-        seconds, taken = now - self.mark[0], done - self.mark[1]
-        speed = taken / seconds if seconds > 0 else 0.0
-        left = (self.epochs * self.steps - done) / speed if speed else 0.0
+        seconds = self.pace.step(epoch, step)
         terms = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if name != "top1")
         accuracy = f"train {means['top1']:.1f} %" + (
             f"  test {self.last:.2f} % (best {self.best:.2f})" if self.last is not None else ""
         )
-        rate = f"{speed * self.batch:,.0f} images/s  {duration(left)} left" if speed else ""
+        rate = f"{self.pace.rate:,.0f} images/s  {duration(self.pace.left)} left"
+        rate = rate if self.pace.speed else ""
         self.bars.update(self.by_epoch, completed=epoch, text=f"{rate}  {accuracy}")
         self.bars.update(self.by_step, completed=step, text=terms)
         if not self.guessed and seconds > SETTLED:
             self.guessed = True
-            self._guess(self.epochs * self.steps / speed)
+            self._guess(self.pace.total)
 
     def _guess(self, total: float) -> None:
-        text = f"About {duration(total)} for the whole run of {self.epochs} epochs."
+        text = f"About {duration(total)} for the whole run of {self.pace.epochs} epochs."
         if total > DAY:
             self.note(
                 f"{text} That is days: a GPU (--device cuda), fewer --epochs or a smaller network "
@@ -86,16 +81,10 @@ class Screen(Report):
             console.print(f"[dim]{text}[/dim]")
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        number, test, train = record["epoch"], record["test"], record["train"]
-        self.last, self.best = test["top1"], max(self.best, test["top1"])
-        self.mark = None if self.mark is None else (time.monotonic(), number * self.steps)
+        number, epochs = record["epoch"], self.pace.epochs
+        self.last, self.best = record["test"]["top1"], max(self.best, record["test"]["top1"])
+        self.pace.epoch(record)
         self.bars.update(self.by_epoch, completed=number)
         self.bars.update(self.by_step, completed=0)
-        speed = self.steps * self.batch / max(record["seconds"], 1e-9)
-        terms = "  ".join(f"{k} {v:.3f}" for k, v in train.items() if k not in ("top1", "loss"))
-        if not self.live or number == self.epochs or number % max(1, self.epochs // 20) == 0:
-            console.print(
-                f"epoch {number}/{self.epochs}  lr {record['lr']:g}  {terms}  "
-                f"train {train['top1']:.2f} %  test {test['top1']:.2f} %  best {self.best:.2f} %  "
-                f"{speed:,.0f} images/s"
-            )
+        if not self.live or number == epochs or number % max(1, epochs // 20) == 0:
+            console.print(self.pace.line(record, self.best))

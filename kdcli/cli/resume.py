@@ -23,6 +23,7 @@ def resume(
     threads: o.Threads = None,
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
+    log: o.Log = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -31,7 +32,7 @@ def resume(
 
     Example: kdcli resume teach-resnet32x4-cifar100-s0
     """
-    from kdcli import runs
+    from kdcli import logs, runs
     from kdcli.cli import grid, screen, training
 
     screen.quieten(quiet)
@@ -42,11 +43,14 @@ def resume(
         if not unfinished:
             raise KdcliError(f"no run in {run_dir} is unfinished.")
         found = unfinished[-1]
-    training.limit_threads(threads or found.config["machine"]["threads"])
-    config = training.record_machine({k: v for k, v in found.config.items() if k != "format"})
+    count = threads or found.config["machine"]["threads"]
+    training.limit_threads(count)
+    config = {key: value for key, value in found.config.items() if key != "format"}
+    config = grid.record_machine(config, count)
     order = training.Order(
-        data_dir, found.path.parent, device, threads, found.name, resume=True, json=json
-    )
+        data_dir, found.path.parent, device, threads, found.name, resume=True, json=json,
+        log=logs.chosen(log),
+    )  # fmt: skip
     order.origins = {"run": (found.path, "argument" if run else "the newest unfinished run")}
     screen.resolved("", order.origins)
     result = training.train(training.Cell(config), order)

@@ -35,8 +35,10 @@ def teach(
     dry_run: o.DryRun = False,
     device: o.Device = "auto",
     threads: o.Threads = None,
+    jobs: o.Jobs = "1",
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
+    log: o.Log = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -45,7 +47,7 @@ def teach(
 
     Example: kdcli teach resnet32x4   (or, in minutes: kdcli teach resnet8 --dataset shapes)
     """
-    from kdcli import data, models, recipes
+    from kdcli import data, logs, models, recipes
     from kdcli.cli import grid, screen, training
     from kdcli.settings import variants
 
@@ -57,10 +59,12 @@ def teach(
         for chosen, label in variants(settings or [])
     ]
     order = training.Order(
-        data_dir, run_dir, device, threads, name, resume, overwrite, dry_run, json
-    )
+        data_dir, run_dir, device, threads, name, resume, overwrite, dry_run, json,
+        log=logs.chosen(log),
+    )  # fmt: skip
     training.checked_folder(run_dir)
-    training.limit_threads(threads)
+    numbers = grid.parse_seeds(seeds, seed)
+    grid.share(order, jobs, len(plans) * len(numbers))
     order.origins = {
         "model": (student, "argument"),
         "dataset": (dataset, "default" if dataset == "cifar100" else "--dataset"),
@@ -73,7 +77,5 @@ def teach(
         "dataset": data.canonical(dataset),
         "train_per_class": train_per_class,
     }
-    numbers = grid.parse_seeds(seeds, seed)
-    results = grid.train_all(grid.cells(config, plans, numbers, bool(name)), order)
-    if not dry_run:
-        grid.tell(results, "kdcli distill --recipe mcld --student resnet8x4", json)
+    cells = grid.cells(config, plans, numbers, order)
+    grid.run(cells, order, "kdcli distill --recipe mcld --student resnet8x4")

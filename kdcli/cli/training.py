@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,15 @@ class Order:
     dry_run: bool = False
     json: bool = False
     allow_weak_teacher: bool = False
+    log: tuple[str, ...] = ()  # services beside log.jsonl, see kdcli/logs
+    jobs: int = 1  # runs side by side
     origins: Origins = field(default_factory=dict)
+    display: Callable[[str], Any] | None = None  # of a run's name; a Screen if None
+
+    def plain(self) -> dict[str, Any]:
+        """What a run in a process of its own must know of it, for JSON."""
+        told = {**asdict(self), "data_dir": str(self.data_dir), "run_dir": str(self.run_dir)}
+        return {key: value for key, value in told.items() if key not in ("origins", "display")}
 
 
 def adjusted(
@@ -57,9 +65,9 @@ def adjusted(
 
 def limit_threads(threads: int | None) -> None:
     """Set the CPU threads of torch before it does anything."""
-    import torch
-
     if threads:
+        import torch
+
         torch.set_num_threads(threads)
 
 
@@ -83,20 +91,27 @@ class Cell:
 
 def train(cell: Cell, order: Order) -> dict[str, Any]:
     """One run from its configuration: begun, resumed, or shown if it is finished; its result."""
-    name = "-".join(filter(None, [order.name or _default_name(cell.config), cell.label]))
-    run = Run(order.run_dir / checked_name(name, "run name"))
+    run = Run(place(cell, order))
     if order.dry_run:
         from kdcli.cli.rehearsal import rehearse
 
         return rehearse(cell.config, run.path, order.data_dir, order.device, order.json)
     try:
         with run.locked():
-            if not _ready(run, cell.config, order):
+            if run.config and order.overwrite:
+                run = _cleared(run)
+            if not needed(run, cell.config, order):
                 return {"run": str(run.path), **run.result}
             return {"run": str(run.path), **_train(run, cell.config, order)}
     finally:
         with contextlib.suppress(OSError):
             run.path.rmdir()  # empty: what was asked could not begin
+
+
+def place(cell: Cell, order: Order) -> Path:
+    """The folder of a run."""
+    name = "-".join(filter(None, [order.name or _default_name(cell.config), cell.label]))
+    return order.run_dir / checked_name(name, "run name")
 
 
 def _default_name(config: Mapping[str, Any]) -> str:
@@ -107,13 +122,16 @@ def _default_name(config: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _ready(run: Run, config: Mapping[str, Any], order: Order) -> bool:
-    """Make the folder ready; False if the run is finished and asked for again."""
-    if run.config and order.overwrite:
-        for path in run.path.iterdir():
-            if path.name != "lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        run = Run(run.path)
+def _cleared(run: Run) -> Run:
+    """The same folder with nothing in it but our lock."""
+    for path in run.path.iterdir():
+        if path.name != "lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return Run(run.path)
+
+
+def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
+    """False if the run is finished; KdcliError if it is another, or not asked to go on."""
     if run.config:
         changed = run.differences(config)
         if changed:
@@ -143,8 +161,9 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
     from kdcli.cli.progress import Screen
     from kdcli.engine.session import Session
     from kdcli.engine.stop import Stop
+    from kdcli.logs import Logs
 
-    display = Screen(run.name)
+    display = (order.display or Screen)(run.name)
     with Stop() as stop:
         session = Session(config, order.data_dir, order.device, display)
         if session.teachers:
@@ -157,21 +176,13 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
         phases = session.phases()
         display.expect(sum(p.epochs for p in phases), session.loader.steps, session.recipe.batch)
         try:
-            with display:
-                return session.run(run, stop)
+            images = session.loader.steps * session.recipe.batch
+            with Logs(order.log, run, images, display.note) as logs, display:
+                return session.run(run, stop, logs)
         except KdcliError as error:
             if error.code != STOPPED:
                 raise
             raise KdcliError(f"{error} Go on with: kdcli resume {run.name}", STOPPED) from None
-
-
-def record_machine(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` with what the bits depend on."""
-    from importlib.metadata import version
-
-    import torch
-
-    return {**config, "kdcli": version("kdcli"), "machine": {"threads": torch.get_num_threads()}}
 
 
 def checked_folder(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +166,23 @@ class Session:
             **options,
         )
 
-    def run(self, run: Run, stop: Stop) -> dict[str, Any]:
-        """Train into the folder of `run`, from its newest checkpoint on; the result."""
+    def run(
+        self, run: Run, stop: Stop, tell: Callable[[list[dict]], None] = lambda history: None
+    ) -> dict[str, Any]:
+        """Train into the folder of `run`, from its newest checkpoint on; the result.
+
+        `tell` is handed the history after every epoch, like the log, and must not raise.
+        """
+
+        def logged(history: list[dict]) -> None:
+            tell(history)
+            run.write_log(history)
+
         checkpoints = Checkpoints(run.path / "checkpoint")
-        trainer = self.trainer(checkpoints, stop=stop, logged=run.write_log)
+        trainer = self.trainer(checkpoints, stop=stop, logged=logged)
         began = time.monotonic()
         history = trainer.fit()
+        tell(history)  # of a run that was killed between its last epoch and its result, all of it
         last, best = history[-1], max(history, key=lambda record: record["test"]["top1"])
         result = {
             "top1": last["test"]["top1"],

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
 class Stop:
-    """While entered, SIGINT, SIGTERM and SIGUSR1 set `wanted` instead of ending the process."""
+    """While entered, SIGINT, SIGTERM and SIGUSR1 set `wanted` instead of ending the process.
 
-    def __init__(self) -> None:
-        self.wanted = False
+    `last` is called before a second Ctrl-C ends it.
+    """
+
+    def __init__(self, last: Callable[[], None] = lambda: None) -> None:
+        self.wanted, self.last = False, last
         self._before: dict[int, object] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.wanted and number == signal.SIGINT:
             os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"\n")  # the cursor back
+            self.last()
             os._exit(130)  # at once: files are whole at any instant
         self.wanted = True
 
