@@ -1,0 +1,188 @@
+"""Runs as the rows of a paper: those that differ in nothing but the seed stand together."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kdcli import recipes, tables
+from kdcli.errors import KdcliError
+from kdcli.recipes import Recipe, scaled
+from kdcli.runs import Run
+from kdcli.settings import differences, for_pair
+from kdcli.tables import Printed
+
+TEACHER, UNDISTILLED, DISTILLED = "teacher", "undistilled", "distilled"
+# Words in a recipe, which train nothing; and the values of other pairs.
+WORDS = ("recipe.paper", "recipe.summary", "recipe.group", "recipe.teacher", "recipe.pairs")
+
+
+def labels_alone(config: Mapping[str, Any]) -> bool:
+    """Whether a run learnt from labels and nothing else."""
+    recipe = config["recipe"]
+    return (
+        not config.get("teacher")
+        and list(recipe["minimize"]) == ["ce"]
+        and not recipe.get("pretrain")
+    )
+
+
+def role(config: Mapping[str, Any]) -> str:
+    """What a run is in a comparison: teacher, undistilled or distilled.
+
+    A student without a teacher that minimises more than cross-entropy (ONE) counts as distilled.
+    """
+    if config["kind"] == "teach":
+        return TEACHER
+    return UNDISTILLED if labels_alone(config) else DISTILLED
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs of one configuration, each with a seed of its own."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.runs[0].config
+
+    @property
+    def role(self) -> str:
+        return role(self.config)
+
+    @property
+    def dataset(self) -> str:
+        return self.config["dataset"]
+
+    @property
+    def per_class(self) -> int | None:
+        """Training images a class; None: all."""
+        return self.config.get("train_per_class")
+
+    @property
+    def student(self) -> str:
+        return self.config["student"]
+
+    @property
+    def teacher(self) -> str:
+        """Its model; empty without one."""
+        return (self.config.get("teacher") or {}).get("model", "")
+
+    @property
+    def teacher_top1(self) -> float | None:
+        """Percent; None without a teacher, or when its accuracy was never written down."""
+        return (self.config.get("teacher") or {}).get("top1")
+
+    @property
+    def recipe(self) -> str:
+        return self.config["recipe"]["name"]
+
+    @property
+    def epochs(self) -> int:
+        """Of the main phase."""
+        return self.config["recipe"]["epochs"]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.config["seed"] for run in self.runs)
+
+    @property
+    def top1(self) -> tuple[float, ...]:
+        """Percent on the test images after the last epoch, a number a run."""
+        return tuple(run.result["top1"] for run in self.runs)
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.top1)
+
+    @property
+    def deviation(self) -> float | None:
+        """Over seeds, with n - 1; None for one seed."""
+        return statistics.stdev(self.top1) if len(self.runs) > 1 else None
+
+    @cached_property
+    def _shipped(self) -> Recipe | None:
+        """The recipe of this name that kdcli ships, for this pair; None if there is none."""
+        try:
+            return for_pair(recipes.load(self.recipe), self.teacher, self.student)
+        except KdcliError:
+            return None
+
+    @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """`key=value` where the recipe is not as shipped, at its own length."""
+        if self._shipped is None:
+            return ()
+        mine = recipes.from_dict(self.config["recipe"])
+        changed = differences(mine, scaled(self._shipped, self.epochs))
+        return tuple(
+            f"{key.removeprefix('losses.')}={value}"
+            for key, _, value in changed
+            if not f"recipe.{key}".startswith(WORDS)
+        )
+
+    @property
+    def label(self) -> str:
+        """The recipe and what was set differently, e.g. `kd, kd.temperature=2`."""
+        return ", ".join([self.recipe, *self.settings])
+
+    def printed(self, probed: str = "", pair: tuple[str, str] = ("", "")) -> Printed | None:
+        """The published number of this row, for `pair` (teacher, student) where it has none itself.
+
+        `probed`: that of a linear probe on this dataset.
+        """
+        if self._shipped is None:
+            return None
+        row = {TEACHER: "teacher", UNDISTILLED: "student"}.get(self.role, self.recipe)
+        teacher, student = self.teacher or pair[0], self.student
+        if self.role == TEACHER:
+            teacher, student = self.student, pair[1]
+        given = {"teacher": teacher, "student": student, "probed": probed}
+        return tables.find(row, self.dataset, **given, paper=self._shipped.paper)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Why a published number of this row is no measure for it; empty: it is one."""
+        if self._shipped is None:
+            return ("a recipe of its own",)
+        checks = {
+            f"{self.epochs} of {self._shipped.epochs} epochs": self.epochs != self._shipped.epochs,
+            f"{self.per_class} training images a class": self.per_class is not None,
+            "other settings": bool(self.settings),
+        }
+        return tuple(text for text, holds in checks.items() if holds)
+
+
+def together(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
+    """Finished runs in groups, in the order they came, and what was left out, a sentence each.
+
+    A folder that comes twice counts once, and so does a seed within a group: its second run is the
+    same experiment.
+    """
+    found: list[list[Run]] = []
+    notes, seen = [], set()
+    for run in runs:
+        place = run.path.resolve()
+        if place in seen:
+            continue
+        seen.add(place)
+        like = next((group for group in found if _alike(group[0], run)), None)
+        if like is None:
+            found.append([run])
+            continue
+        twin = next((r for r in like if r.config["seed"] == run.config["seed"]), None)
+        if twin is None:
+            like.append(run)
+        else:
+            notes.append(f"{run.name} repeats seed {run.config['seed']} of {twin.name}.")
+    ordered = (sorted(group, key=lambda run: run.config["seed"]) for group in found)
+    return [Group(tuple(group)) for group in ordered], notes
+
+
+def _alike(one: Run, other: Run) -> bool:
+    """Whether two runs differ in the seed alone."""
+    return all(text.startswith(("seed:", *WORDS)) for text in one.differences(other.config))
