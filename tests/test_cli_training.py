@@ -219,7 +219,7 @@ def test_settings_with_several_values_are_a_grid_with_one_table(capsys, images, 
 
 def test_a_cell_that_fails_does_not_stop_the_rest(capsys, images, store):
     answer = teach(capsys, images, "--set", "lr=1e30,0.02")
-    assert answer.code == 0 and "diverged" in answer.err
+    assert answer.code == 5 and "diverged" in answer.err and "1 of 2 runs failed" in answer.err
     assert [run.name for run in store.iterdir() if Run(run).finished] and "lr0.02" in answer.out
 
 
