@@ -6,9 +6,11 @@ Letters: B batch, K classes, C channels, H and W height and width, D penultimate
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 
 class Features(NamedTuple):
@@ -21,6 +23,11 @@ class Features(NamedTuple):
     others: tuple[Features, ...] = ()  # of the batch's further views (a loss with views = 2)
     members: tuple[Features, ...] = ()  # of each teacher of an ensemble
     last: Tensor | None = None  # [B, D, H, W] the map that is averaged into `pooled`
+
+
+def mapped(work: Callable[[Tensor], Tensor], features: Features) -> Features:
+    """`work` of every tensor of `features`, further views and members included."""
+    return tree_map(lambda leaf: leaf if leaf is None else work(leaf), features)
 
 
 class Batch(NamedTuple):

@@ -46,13 +46,8 @@ class Loader:
         )
         strong = views > 1 and second_view == "strong"
         self.strong = Strong(self.device) if strong else None
-        self.notes: tuple[str, ...] = ()
-        if self.rows.left:
-            self.notes = (
-                f"{self.rows.left} of {self.rows.count:,} images stay out of each epoch: the last "
-                f"batch must divide evenly and batch norm needs 2 images a process (batch {batch}, "
-                f"{world} process{'es' if world > 1 else ''}); which ones changes every epoch.",
-            )
+        self.planned: tuple[int, Plan | None] = (-1, None)
+        self.notes = self.rows.notes
 
     @property
     def steps(self) -> int:
@@ -60,10 +55,12 @@ class Loader:
         return self.rows.steps
 
     def plan(self, epoch: int) -> Plan:
-        """The plan of an epoch, on the device."""
-        strong = self.strong is not None
-        drawn = plan(self.rows.count, self.seed, epoch, self.padding, self.views, strong)
-        return Plan(*(tensor.to(self.device) for tensor in drawn))
+        """The plan of an epoch, on the device; the last one asked for is kept."""
+        if epoch != self.planned[0]:
+            strong = self.strong is not None
+            drawn = plan(self.rows.count, self.seed, epoch, self.padding, self.views, strong)
+            self.planned = epoch, Plan(*(tensor.to(self.device) for tensor in drawn))
+        return self.planned[1]
 
     def gather(self, plan: Plan, positions: slice | Tensor) -> Batch:
         """The batch at these positions of the plan; a slice, or [B] int64 on the device.
@@ -92,6 +89,11 @@ def test_batches(
     batch: int = 500,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`split` in order: images [B, 3, H, W] float32 normalised, channels last, and labels [B]."""
+    if not isinstance(split.images, Tensor):
+        from kdcli.data.stream import streamed_batches
+
+        yield from streamed_batches(split, mean, std, device)
+        return
     images, labels = split.images.to(device), split.labels.to(device)
     for start in range(0, len(labels), batch):
         part = slice(start, start + batch)

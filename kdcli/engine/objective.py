@@ -37,6 +37,11 @@ class Objective(nn.Module):
         """Augmented views of each image that the losses ask for."""
         return max((loss.views for loss in self.losses.values()), default=1)
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the losses read of the teacher."""
+        return frozenset().union(*(loss.reads for loss in self.losses.values()))
+
     def weigh(self, weights: Mapping[str, float], device: torch.device) -> None:
         """Set the weight of each term to compute; a term that is not named is not computed."""
         wide = torch.float32 if device.type == "mps" else torch.float64

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 
@@ -11,13 +10,24 @@ from kdcli.contracts import Batch, Features
 from kdcli.models.network import Network
 
 
-class Teacher(Protocol):
-    """What answers `features` and is never trained."""
+class Teacher:
+    """What answers `features` and is never trained.
 
-    def features(self, batch: Batch) -> Features: ...
+    The host tells it what is coming, since rows and views are known before they are trained.
+    """
+
+    def features(self, batch: Batch) -> Features:
+        """Features of the batch: a function of device tensors only."""
+        raise NotImplementedError
+
+    def ahead(self, epoch: int, step: int) -> None:
+        """Called before every step, outside of it."""
+
+    def keep(self) -> None:
+        """Called where training may end: put on disk what is worth it."""
 
 
-class Frozen:
+class Frozen(Teacher):
     """A trained network in evaluation mode, without gradient; its statistics never move."""
 
     def __init__(self, network: Network):
@@ -30,7 +40,7 @@ class Frozen:
         return self.network.features(batch.images)._replace(others=others)
 
 
-class Ensemble:
+class Ensemble(Teacher):
     """Several teachers that answer as one; what each of them shows is in `members`."""
 
     def __init__(self, teachers: Sequence[Teacher]):
@@ -39,6 +49,14 @@ class Ensemble:
     def features(self, batch: Batch) -> Features:
         """What all of them show of the batch, and of its further views in `others`."""
         return together([teacher.features(batch) for teacher in self.teachers])
+
+    def ahead(self, epoch: int, step: int) -> None:
+        for teacher in self.teachers:
+            teacher.ahead(epoch, step)
+
+    def keep(self) -> None:
+        for teacher in self.teachers:
+            teacher.keep()
 
 
 def together(members: Sequence[Features]) -> Features:

@@ -82,12 +82,16 @@ class Trainer:
     def fit(self) -> list[dict]:
         """Train to the end from wherever this run stands; the history, a record an epoch."""
         self._resume()
-        while self.epoch < self.epochs:
-            self._begin_epoch()
-            for _ in self.runner.run(self.epoch, self.step):
-                self.step += 1
-                self._between_steps()
-            self._end_epoch()
+        try:
+            while self.epoch < self.epochs:
+                self._begin_epoch()
+                for _ in self.runner.run(self.epoch, self.step):
+                    self.step += 1
+                    self._between_steps()
+                self._end_epoch()
+        finally:
+            if self.objective.teacher:
+                self.objective.teacher.keep()
         return self.history
 
     def seconds_per_step(self, steps: int = 4, warm: int = 1) -> float:
@@ -136,6 +140,8 @@ class Trainer:
 
     def _before(self, epoch: int, step: int) -> None:
         """The host's part of a step."""
+        if self.objective.teacher:
+            self.objective.teacher.ahead(epoch, step)
         torch.manual_seed(_mix(self.seed, epoch, step, ranks.rank()))
 
     def _step(self, batch: Batch) -> None:

@@ -52,6 +52,15 @@ def _checksum(told: str, numbers: bytes) -> str:
     return hashlib.sha256(told.encode() + numbers).hexdigest()
 
 
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """BLAKE2b of the names and numbers of a state dict, whatever file it came from."""
+    told = hashlib.blake2b(digest_size=16)
+    for key, value in state.items():
+        told.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        told.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return told.hexdigest()
+
+
 def metadata(path: Path) -> dict[str, str] | None:
     """Of a safetensors file, read from its header alone; None for a file of another kind."""
     with path.open("rb") as stream:

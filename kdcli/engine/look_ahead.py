@@ -1,0 +1,75 @@
+"""A frozen teacher that runs on the coming batches at once.
+
+It is frozen and the plan is known, so nothing makes it wait for the student: sixteen batches in one
+pass cost a sixteenth of the kernels, and large ones use a GPU better. This serves every loss,
+feature maps included.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from kdcli.contracts import Batch, Features, mapped
+from kdcli.data.loader import Loader
+from kdcli.engine.teachers import Frozen
+from kdcli.models.network import Network
+
+STEPS = 16
+
+
+class LookAhead(Frozen):
+    """Answers from buffers that hold what the network shows of the next `steps` batches.
+
+    Buffers stay where they are, and a step finds its rows through `offset`: it can be captured.
+    Without `maps` they hold logits and penultimate features alone.
+    """
+
+    def __init__(self, network: Network, loader: Loader, maps: bool = True, steps: int = STEPS):
+        super().__init__(network)
+        self.loader, self.maps, self.steps = loader, maps, steps
+        self.shown: Features | None = None
+        self.window: tuple[int, int, int] | None = None  # epoch, first step, step behind the last
+        self.offset = torch.zeros((), dtype=torch.int64, device=loader.device)
+
+    def ahead(self, epoch: int, step: int) -> None:
+        """Run the network where the window ends, and say where the rows of `step` are."""
+        if self.window is None or self.window[0] != epoch or step not in range(*self.window[1:]):
+            self._look(epoch, step)
+        share = self.loader.rows.batch // self.loader.rows.world
+        self.offset.fill_((step - self.window[1]) * share)
+
+    def features(self, batch: Batch) -> Features:
+        """The rows of the batch in the buffers."""
+        rows = self.offset + torch.arange(len(batch.labels), device=self.offset.device)
+        return mapped(lambda tensor: tensor.index_select(0, rows), self.shown)
+
+    def _look(self, epoch: int, step: int) -> None:
+        rows, end = self.loader.rows, min(step + self.steps, self.loader.steps)
+        spans = [rows.of(number) for number in range(step, end)]
+        positions = torch.cat([torch.arange(span.start, span.stop) for span in spans])
+        plan = self.loader.plan(epoch)
+        shown = super().features(self.loader.gather(plan, positions.to(self.loader.device)))
+        shown = shown if self.maps else _without_maps(shown)
+        if self.shown is None:
+            room = self.steps * rows.batch // rows.world
+            self.shown = mapped(lambda tensor: _room(tensor, room), shown)
+        for buffer, fresh in zip(tree_leaves(self.shown), tree_leaves(shown), strict=True):
+            if buffer is not None:
+                buffer[: len(fresh)].copy_(fresh)
+        self.window = epoch, step, end
+
+
+def _without_maps(shown: Features) -> Features:
+    others = tuple(map(_without_maps, shown.others))
+    return Features(shown.logits, shown.pooled, others=others)
+
+
+def _room(tensor: Tensor, rows: int) -> Tensor:
+    """An empty buffer of so many rows, in the memory layout of `tensor`."""
+    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    shape = (rows, *tensor.shape[1:])
+    return torch.zeros(shape, dtype=tensor.dtype, device=tensor.device).contiguous(
+        memory_format=layout
+    )

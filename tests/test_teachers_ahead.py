@@ -1,0 +1,203 @@
+"""A teacher behind a bank, or ahead of time, is the teacher: the same numbers, kept safely."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kdcli import recipes
+from kdcli.contracts import Batch
+from kdcli.engine.bank import Bank, Column, all_banks, fits_half
+from kdcli.engine.banked import Banked
+from kdcli.engine.capture import Captured
+from kdcli.engine.look_ahead import LookAhead
+from kdcli.engine.view_answers import about, answers, fill
+from kdcli.errors import CHECKPOINT, KdcliError
+from tests import tiny
+
+VIEWS = 64 * 162
+
+
+def final(trainer):
+    history = trainer.fit()
+    return tiny.snapshot(trainer.objective), [{**record, "seconds": 0} for record in history]
+
+
+def banked(trainer, root, notes=None):
+    """The same run with its teacher behind a bank in `root`."""
+    network = trainer.objective.teacher.network
+    told = about(network, "tiny16", tiny.dataset(), torch.device("cpu"))
+    bank = Bank(root, told, note=(notes if notes is not None else []).append)
+    trainer.objective.teacher = Banked(network, bank, trainer.loader, trainer.objective.reads)
+    return trainer
+
+
+def count_forwards(trainer):
+    """Counts the images that the teacher's network is shown from now on."""
+    network, seen = trainer.objective.teacher.network, []
+    plain = network.features
+
+    def features(images):
+        seen.append(len(images))
+        return plain(images)
+
+    network.features = features
+    return seen
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd", "mcld", "crd+kd", "pkt"])
+def test_a_run_on_the_bank_ends_with_the_bits_of_one_without(name, tmp_path):
+    recipe = recipes.load(name)
+    assert final(banked(tiny.trainer(recipe), tmp_path)) is not None
+    online = final(tiny.trainer(recipe))
+    for _ in range(2):  # an empty bank, then a full one
+        found = final(banked(tiny.trainer(recipe), tmp_path))
+        assert found[1] == online[1]
+        assert tiny.same(found[0], online[0])
+
+
+def test_what_one_run_asked_the_next_finds(tmp_path):
+    first = banked(tiny.trainer(recipes.load("kd")), tmp_path)
+    seen = count_forwards(first)
+    first.fit()
+    assert sum(seen) == 128, "64 images, 2 epochs, each view once"
+    other = banked(tiny.trainer(recipes.load("dkd")), tmp_path)  # another method, the same seed
+    seen = count_forwards(other)
+    other.fit()
+    assert seen == []
+
+
+def test_the_bank_may_be_read_by_captured_steps(tmp_path):
+    recipe = recipes.load("crd+kd")
+    online = final(tiny.trainer(recipe, epochs=4))
+
+    def runner(*parts):
+        return Captured(*parts, record=lambda body: body)
+
+    found = final(banked(tiny.trainer(recipe, epochs=4, runner=runner), tmp_path))
+    assert tiny.same(found[0], online[0])
+
+
+def test_a_damaged_shard_is_noticed_deleted_and_made_again(tmp_path):
+    banked(tiny.trainer(recipes.load("kd")), tmp_path).fit()
+    (shard,) = tmp_path.glob("*/logits-*.npy")
+    raw = bytearray(shard.read_bytes())
+    raw[-5] ^= 1
+    shard.write_bytes(raw)
+    notes = []
+    again = banked(tiny.trainer(recipes.load("kd")), tmp_path, notes)
+    assert "damaged" in notes[0] and not shard.exists()
+    online = final(tiny.trainer(recipes.load("kd")))
+    assert tiny.same(final(again)[0], online[0])
+
+
+def test_a_bank_that_is_not_its_teachers_is_refused(tmp_path):
+    trainer = banked(tiny.trainer(recipes.load("kd")), tmp_path)
+    column = trainer.objective.teacher.bank.column("logits")
+    column.add(np.arange(40), np.ones((40, tiny.CLASSES), np.float32))
+    column.flush()
+    with pytest.raises(KdcliError, match="other logits than its teacher gives") as caught:
+        banked(tiny.trainer(recipes.load("kd")), tmp_path)
+    assert caught.value.code == CHECKPOINT
+
+
+def test_another_teacher_or_dataset_has_another_bank(tmp_path):
+    one, other = (tiny.objective({"kd": 1.0}, seed=seed).teacher.network for seed in (0, 1))
+    device, made = torch.device("cpu"), tiny.dataset()
+    folders = {
+        Bank(tmp_path, about(network, "tiny16", each, device)).folder
+        for network in (one, other)
+        for each in (made, replace(made, digest="1"), replace(made, mean=(0.4,) * 3))
+    }
+    assert len(folders) == 6
+
+
+def test_two_processes_add_to_one_bank(tmp_path):
+    columns = [Column(tmp_path, "logits", 3, VIEWS, print) for _ in range(2)]
+    rows = [np.random.default_rng(seed).normal(size=(5, 3)).astype(np.float32) for seed in (0, 1)]
+    for column, keys, values in zip(columns, (np.arange(5), np.arange(3, 8)), rows, strict=True):
+        column.add(keys, values)
+        column.flush()
+    columns[0].refresh()
+    assert columns[0].known(np.arange(9)).tolist() == [True] * 8 + [False]
+    assert np.array_equal(
+        columns[0].read(np.array([7, 0, 4])), [rows[1][4], rows[0][0], rows[1][1]]
+    )
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_half_precision_is_kept_only_where_it_is_close():
+    rows = np.array([[1.0, -20.0, 3e-6]], np.float32)
+    assert fits_half(rows)
+    assert not fits_half(rows * 1e5), "beyond the range"
+    assert not fits_half(rows * 1e-7), "beneath it"
+
+
+def test_a_bank_is_filled_in_full_and_goes_on_where_it_stopped(tmp_path):
+    trainer = tiny.trainer(recipes.load("kd"))
+    network, loader = trainer.objective.teacher.network, trainer.loader
+    told = about(network, "tiny16", tiny.dataset(), torch.device("cpu"))
+    filling = fill(network, Bank(tmp_path, told), loader.augment, ["logits"], half=True)
+    for known in filling:
+        if known == 64 * 3:
+            break
+    filling.close()
+    again = Bank(tmp_path, told)
+    filling = fill(network, again, loader.augment, ["logits"], half=True)
+    assert next(filling) == 64 * 2, "the third shard was not written yet"
+    *_, known = filling
+    assert known == VIEWS
+    index, view = torch.tensor([63, 5]), torch.tensor([161, 80])
+    expected = answers(network, loader.augment, index, view, ["logits"])["logits"]
+    found = torch.from_numpy(again.column("logits").read((index * 162 + view).numpy()))
+    assert (found - expected).abs().max() <= 1e-3 * expected.abs().max()
+    (listed,) = all_banks(tmp_path)
+    assert listed["rows"] == {"logits": VIEWS}
+    assert json.loads((again.folder / "bank.json").read_text())["teacher"] == "tiny16"
+
+
+def test_a_full_disk_costs_the_bank_and_not_the_run(tmp_path, monkeypatch):
+    def refuse(column):
+        raise OSError(28, "No space left on device")
+
+    notes = []
+    trainer = banked(tiny.trainer(recipes.load("kd")), tmp_path, notes)
+    monkeypatch.setattr(Column, "flush", refuse)
+    assert tiny.same(final(trainer)[0], final(tiny.trainer(recipes.load("kd")))[0])
+    assert len(notes) == 1 and "No space left" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["fitnet", "mlkd", "sp", "kd"])
+@pytest.mark.parametrize("steps", [2, 16])
+def test_looking_ahead_changes_nothing(name, steps):
+    recipe = recipes.load(name)
+    online, log = final(tiny.trainer(recipe, epochs=3))
+    ahead = tiny.trainer(recipe, epochs=3)
+    network, maps = ahead.objective.teacher.network, "stages" in ahead.objective.reads
+    ahead.objective.teacher = LookAhead(network, ahead.loader, maps, steps)
+    found, found_log = final(ahead)
+    for key, value in online.items():
+        assert torch.allclose(found[key].float(), value.float(), rtol=1e-4, atol=1e-5), key
+    for one, other in zip(log, found_log, strict=True):
+        assert other["train"]["loss"] == pytest.approx(one["train"]["loss"], rel=1e-4)
+
+
+def test_a_look_ahead_asks_once_for_its_batches():
+    trainer = tiny.trainer(recipes.load("sp"))
+    trainer.objective.teacher = LookAhead(trainer.objective.teacher.network, trainer.loader)
+    seen = count_forwards(trainer)
+    trainer.fit()
+    assert seen == [64, 64], "an epoch's three batches at once"
+
+
+def test_a_resumed_look_ahead_begins_in_the_middle():
+    trainer = tiny.trainer(recipes.load("sp"))
+    teacher = LookAhead(trainer.objective.teacher.network, trainer.loader, steps=2)
+    teacher.ahead(0, 1)
+    batches: list[Batch] = list(trainer.loader.batches(0))
+    for step in (1, 2):
+        teacher.ahead(0, step)
+        expected = teacher.network.eval()(batches[step].images)
+        assert torch.allclose(teacher.features(batches[step]).logits, expected, atol=1e-5)
