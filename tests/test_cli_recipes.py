@@ -8,7 +8,7 @@ import math
 import pytest
 
 from kdcli import losses, recipes
-from kdcli.cli import published, recipe_page
+from kdcli.cli import published, recipe_list, recipe_page
 from kdcli.cli import recipes as recipes_command
 from kdcli.errors import ENVIRONMENT, USAGE, KdcliError
 from kdcli.settings import override
@@ -32,8 +32,9 @@ def test_the_list_has_every_shipped_recipe_once_and_its_groups_in_order(capsys):
     found = printed(capsys)
     assert sorted(line["name"] for line in found) == recipes.names()
     groups = list(dict.fromkeys(line["group"] for line in found))
-    assert groups == [group for group in recipes_command.GROUPS if group in groups]
-    assert all(line["summary"] and recipes_command.year(line["paper"]) for line in found)
+    assert groups == [group for group in recipe_list.GROUPS if group in groups]
+    assert all(line["summary"] and line["year"] for line in found)
+    assert {line["name"] for line in found if not line["cost"]} == {"probe"}
 
 
 def test_a_group_narrows_the_list_and_an_unknown_one_is_answered_with_its_neighbour(capsys):
@@ -61,6 +62,14 @@ def test_every_setting_on_a_recipe_s_page_is_one_that_set_takes(name):
     recipe = recipes.load(name)
     for row in recipe_page.settings(recipe):
         assert override(recipe, {row["key"]: row["value"]}), row
+
+
+def test_the_settings_of_a_phase_before_the_main_one_are_on_the_page():
+    rows = {row["key"]: row for row in recipe_page.settings(recipes.load("ab"))}
+    assert rows["pretrain.1.epochs"] == {"key": "pretrain.1.epochs", "value": 30, "from": "recipe"}
+    assert rows["pretrain.1.freeze"]["value"] == ("student.top",)
+    assert rows["pretrain.1.lr"] == {"key": "pretrain.1.lr", "value": None, "from": "protocol"}
+    assert rows["losses.ab.margin"]["value"] == 1.0
 
 
 def test_a_setting_says_who_chose_it(folder):

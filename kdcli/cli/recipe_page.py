@@ -6,11 +6,12 @@ import ast
 from pathlib import Path
 from typing import Any
 
+from kdcli.cli import recipe_costs
 from kdcli.cli.published import published
-from kdcli.recipes import PROTOCOL, Recipe
+from kdcli.recipes import PROTOCOL, Recipe, folder
 
 STYLE = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
-TOLD = ("name", "paper", "summary", "group", "minimize", "pairs", "pretrain")
+TOLD = ("name", "paper", "summary", "group", "minimize", "pairs")
 
 
 def describe(recipe: Recipe, file: Path) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def describe(recipe: Recipe, file: Path) -> dict[str, Any]:
         "summary": recipe.summary,
         "paper": recipe.paper,
         "formula": recipe.formula(),
+        "cost": recipe_costs.of(recipe, shipped=file.parent == folder() and bool(text)),
         "recipe": recipe.to_dict(),
         "settings": settings(recipe),
         "remarks": remarks(text),
@@ -74,6 +76,7 @@ def settings(recipe: Recipe) -> list[dict[str, Any]]:
     for key, value in flatten({k: v for k, v in recipe.to_dict().items() if k not in TOLD}).items():
         if not key.startswith("losses.") and value not in ({}, ()):
             same = default.get(key) == value
+            same = same or (key.startswith("pretrain.") and value is None)
             rows.append({"key": key, "value": value, "from": "protocol" if same else "recipe"})
     return rows
 
@@ -126,7 +129,13 @@ def show(told: dict[str, Any]) -> None:
     out.print(f"[dim]{escape(told['paper'])}[/]")
     if told["file"]:
         out.print(f"[dim]{escape(told['file'])}[/]")
-    out.print(f"minimize {escape(told['formula'])}\n")
+    rows = [("minimize", escape(told["formula"]))]
+    if told["cost"]:
+        reads = ", ".join(told["cost"]["reads"])
+        rows.append(("reads", f"{reads} of the teacher" if reads else "no teacher"))
+        rows.append(("costs", recipe_costs.sentence(told["cost"])))
+    out.print(table("", ["", ""], rows, show_header=False, **STYLE))
+    out.print()
     rows = [
         (row["key"], escape(_text(row["key"], row["value"])), f"[dim]{row['from']}[/]")
         for row in told["settings"]
@@ -135,8 +144,6 @@ def show(told: dict[str, Any]) -> None:
     out.print(f"[dim]protocol: {PROTOCOL}[/]")
     for remark in told["remarks"]:
         out.print(f"[dim]- {escape(remark)}[/]")
-    for number, phase in enumerate(told["recipe"]["pretrain"], 1):
-        out.print(f"\n[bold]before it, phase {number}[/]  {escape(_phase(phase))}")
     pairs = _pairs(told["recipe"]["pairs"])
     if pairs:
         out.print()
@@ -147,16 +154,11 @@ def show(told: dict[str, Any]) -> None:
 def _text(key: str, value: object) -> str:
     if key == "lr" and value is None:
         return "the published rate of the student (kdcli models)"
+    if key.endswith(".lr") and value is None:
+        return "that of the main phase"
     if value is None or isinstance(value, bool):
         return {None: "unset", True: "true", False: "false"}[value]
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _phase(phase: dict[str, Any]) -> str:
-    objective = " + ".join(f"{weight:g} {term}" for term, weight in phase["minimize"].items())
-    rate = "" if phase["lr"] is None else f", learning rate {phase['lr']:g}"
-    frozen = f", frozen: {', '.join(phase['freeze'])}" if phase["freeze"] else ""
-    return f"{phase['epochs']} epochs, minimize {objective}{rate}{frozen}"
 
 
 def _pairs(pairs: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
-from kdcli.recipes import Recipe
-
-GROUPS = ["baseline", "logit", "feature", "relation", "contrastive", "online", "optimizer"]
-WIDE = 130  # columns of a terminal from which a recipe stands on one line
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,7 +38,7 @@ def recipes(
 
     Example: kdcli recipes mcld
     """
-    from kdcli.cli import screen
+    from kdcli.cli import recipe_list, screen
 
     screen.quieten(quiet)
     words = words or []
@@ -53,8 +47,8 @@ def recipes(
     elif words:
         _page(words, json)
     else:
-        found = listing(group)
-        screen.emit(found) if json else _list(found)
+        found = recipe_list.listing(group)
+        screen.emit(found) if json else recipe_list.show(found)
         screen.console.print("[dim]One in full: kdcli recipes mcld[/dim]")
 
 
@@ -71,55 +65,6 @@ def _page(words: list[str], json: bool) -> None:
     file = Path(words[0]) if own else recipes.folder() / f"{words[0]}.toml"
     told = recipe_page.describe(recipes.load(words[0]), file)
     screen.emit(told) if json else recipe_page.show(told)
-
-
-def listing(group: str = "") -> list[dict[str, Any]]:
-    """The shipped recipes by group, the oldest paper first."""
-    from kdcli import recipes
-
-    found = [recipes.load(name) for name in recipes.names()]
-    known = list(dict.fromkeys([*GROUPS, *(recipe.group for recipe in found)]))
-    if group and group not in known:
-        raise unknown("group", group, known)
-    found.sort(key=lambda recipe: (known.index(recipe.group), year(recipe.paper), recipe.name))
-    return [_line(recipe) for recipe in found if group in ("", recipe.group)]
-
-
-def _line(recipe: Recipe) -> dict[str, Any]:
-    return {
-        "name": recipe.name,
-        "group": recipe.group,
-        "summary": recipe.summary,
-        "paper": recipe.paper,
-        "short": short(recipe.paper),
-        "objective": recipe.formula(settings=False),
-        "formula": recipe.formula(),
-        "teacher": recipe.teacher,
-    }
-
-
-def year(paper: str) -> str:
-    """The year of a reference, the first it names; arXiv numbers look like years and are not.
-
-    >>> year("Hinton, Vinyals, Dean: Distilling. 2015, arXiv:1503.02531. The rates: Tian, 2020")
-    '2015'
-    """
-    found = re.search(r"\b(?:19|20)\d\d\b", re.sub(r"arXiv:\S+", "", paper))
-    return found.group() if found else ""
-
-
-def short(paper: str) -> str:
-    """A reference as one cites it: authors and year.
-
-    >>> short("Tian, Krishnan, Isola: Contrastive Distillation. ICLR 2020, arXiv:1910.10699")
-    'Tian et al. 2020'
-    """
-    authors, colon, _ = paper.partition(":")
-    if not colon:
-        return paper
-    names = re.split(r",\s*|\s+and\s+", authors)
-    who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-    return f"{who} {year(paper)}".strip()
 
 
 def copy(words: list[str]) -> None:
@@ -155,29 +100,3 @@ def _next(name: str, file: str) -> str:
     pairs = (pair.partition("->") for pair in recipe.pairs)
     students = [student for teacher, _, student in pairs if teacher == recipe.teacher]
     return f"kdcli distill --recipe {file} --student {[*students, 'resnet8x4'][0]}"
-
-
-def _list(found: list[dict[str, Any]]) -> None:
-    """By group: one line a recipe where the terminal has room for it, else two."""
-    from rich.markup import escape
-
-    from kdcli.cli.screen import out, table
-
-    wide = out.width >= WIDE
-    rows = []
-    for group, members in groupby(found, key=lambda line: line["group"]):
-        rows += [[]] if rows else []
-        rows.append([f"[bold]{escape(group)}[/]"])
-        for line in members:
-            name, objective = f"  [cyan]{line['name']}[/]", f"minimize {line['objective']}"
-            summary, paper = escape(line["summary"]), escape(line["short"])
-            if wide:
-                rows.append([name, paper, line["objective"], summary])
-            else:
-                rows.append([name, f"{summary}\n[dim]{paper}; {objective}[/]"])
-    columns = ["recipe", "paper", "minimizes", "what it does"]
-    columns = columns if wide else ["recipe", "what it does; paper; objective"]
-    full = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
-    made = table("", columns, full, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    made.columns[0].no_wrap = True
-    out.print(made)
