@@ -73,9 +73,9 @@ def evaluate(
 
 
 def _told_by_onnx(path: Path) -> tuple[dict[str, Any], None]:
-    from kdcli.export.runtime import metadata
+    from kdcli.export.session import metadata, open_session
 
-    return metadata(path), None
+    return metadata(open_session(path)), None
 
 
 def _scored(

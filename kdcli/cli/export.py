@@ -1,4 +1,4 @@
-"""`kdcli export onnx|safetensors`: a trained network as files to deploy, verified first."""
+"""`kdcli export onnx|pt2|safetensors`: a trained network as files to deploy, verified first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import typer
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
 
-FORMATS = ("onnx", "safetensors")
+FORMATS = ("onnx", "pt2", "safetensors")
+PRECISIONS = ("fp32", "fp16", "int8")
 NAMES = {
     "input_kind": "input",
     "images": "test images compared",
+    "calibration_images": "training images calibrated on",
     "max_difference": "largest difference of a logit",
     "tolerance": "allowed",
-    "agreement": "same top-1, %",
-    "top1_file": "top-1 of the file on them, %",
-    "top1_torch": "top-1 of torch on them, %",
+    "agreement": "same top-1 as torch fp32, %",
+    "top1_torch": "top-1 before, torch fp32, %",
+    "top1_file": "top-1 after, the file, %",
     "sha_weights": "SHA-256 of the weights",
 }
 
@@ -32,7 +34,8 @@ def export(
     format: Annotated[
         str,
         typer.Argument(
-            help="onnx: one verified file. safetensors: weights, config.json and a model card.",
+            help="onnx: one verified file. pt2: the same of torch.export. safetensors: weights, "
+            "config.json and a model card.",
             autocompletion=lambda incomplete: [f for f in FORMATS if f.startswith(incomplete)],
         ),
     ],
@@ -44,16 +47,30 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="File or folder; beside the run if absent."),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="ONNX: fp32, fp16 or int8, which is calibrated on 512 training images.",
+            autocompletion=lambda incomplete: [p for p in PRECISIONS if p.startswith(incomplete)],
+        ),
+    ] = "fp32",
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="Points of top-1 that fp16 or int8 may lose.")
+    ] = 1.0,
     input: Annotated[
-        str, typer.Option(help="What the ONNX file takes: uint8 pixels, or float in [0, 1].")
+        str, typer.Option(help="What the file takes: uint8 pixels, or float in [0, 1].")
     ] = "uint8",
     images: Annotated[
-        int, typer.Option(min=1, help="Test images on which the ONNX file must answer as torch.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            min=1, help="Test images on which the file must answer as torch; all if absent."
+        ),
+    ] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset; 18 if absent.")] = None,
     dataset: Annotated[
         str, typer.Option(autocompletion=o.complete_dataset, help="Images to verify with.")
     ] = "",
+    threads: o.Threads = None,
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
     json: o.Json = False,
@@ -62,64 +79,82 @@ def export(
 ) -> None:
     """Write a network for deployment and compare it with torch before it counts.
 
-    Example: kdcli export onnx   or: kdcli export safetensors --run mcld-... -o student
+    Example: kdcli export onnx   or: kdcli export onnx --precision int8 --max-drop 0.5   or: kdcli
+    export safetensors --run mcld-... -o student
     """
-    from kdcli import data
-    from kdcli.cli import pick, screen
+    from kdcli.cli import pick, screen, training
 
     screen.quieten(quiet)
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if format != "onnx" and (precision != "fp32" or opset):
+        raise KdcliError(f"--precision and --opset are of ONNX files; {format} is written in fp32.")
+    training.limit_threads(threads)
     picked = pick.pick(run, run_dir)
     network, told = pick.read(picked, model)
-    name = picked.run.name if picked.run else picked.path.stem
-    default = picked.path.parent / (f"{name}.onnx" if format == "onnx" else f"{name}-safetensors")
-    target = output or default
-    screen.resolved(
-        "",
-        {
-            "network": (picked.path, picked.origin),
-            "output": (target, "--output" if output else "beside the network"),
-        },
-    )
+    target = output or picked.path.parent / _name(picked, format, precision)
+    where = {"output": (target, "--output" if output else "beside the network")}
+    screen.resolved("", {"network": (picked.path, picked.origin), **where})
     if format == "safetensors":
         result = _safetensors(network, target, told)
     else:
-        loaded = data.load(pick.dataset_of(picked, told, dataset), data_dir)
-        test = [tensor[:images] for tensor in loaded.test]
-        result = _onnx(network, target, told, loaded, test, input, opset)
+        chosen = {"input_kind": input, "opset": opset, "precision": precision, "max_drop": max_drop}
+        name = pick.dataset_of(picked, told, dataset)
+        result = _file(format, network, target, told, (name, data_dir, images), chosen)
     _show(result, json)
 
 
-def _onnx(
+def _name(picked: Any, format: str, precision: str) -> str:
+    """RUN.onnx, RUN.int8.onnx, RUN.pt2, RUN-safetensors."""
+    name = picked.run.name if picked.run else picked.path.stem
+    if format == "safetensors":
+        return f"{name}-safetensors"
+    return f"{name}.{format}" if precision == "fp32" else f"{name}.{precision}.{format}"
+
+
+def _file(
+    format: str,
     network: Any,
     target: Path,
     told: dict[str, Any],
-    loaded: Any,
-    test: list[Any],
-    kind: str,
-    opset: int | None,
+    source: tuple[str, Path, int | None],
+    chosen: dict[str, Any],
 ) -> dict[str, Any]:
+    """Export to one file and prove it on the test images; `source`: dataset, place, how many."""
     from dataclasses import asdict
 
-    from kdcli.cli import screen
+    from kdcli import data
+    from kdcli.cli.bar import counting
     from kdcli.export.onnx import export_onnx
+    from kdcli.export.precision import IMAGES, balanced
+    from kdcli.export.pt2 import export_pt2
 
-    mean, std = told.get("mean") or loaded.mean, told.get("std") or loaded.std
-    told = {"dataset": loaded.name, "class_names": list(loaded.classes), **told}
-    with screen.console.status("exporting, then comparing with torch on real images"):
-        report = export_onnx(
+    name, data_dir, images = source
+    loaded = data.load(name, data_dir)
+    test, train = loaded.test, loaded.train
+    if images:
+        test = test._make(part[balanced(test.labels, images)] for part in test)
+    if format == "onnx" and chosen["precision"] == "int8":
+        chosen["calibration"] = train.images[balanced(train.labels, IMAGES)]
+    if format == "pt2":
+        chosen = {"input_kind": chosen["input_kind"]}
+    with counting("exporting") as report:
+        made = (export_onnx if format == "onnx" else export_pt2)(
             network,
             target,
-            dataset_images=test[0],
-            labels=test[1],
-            mean=mean,
-            std=std,
-            info=told,
-            input_kind=kind,
-            opset=opset,
+            dataset_images=test.images,
+            labels=test.labels,
+            mean=told.get("mean") or loaded.mean,
+            std=told.get("std") or loaded.std,
+            info={"dataset": loaded.name, "class_names": list(loaded.classes), **told},
+            timed=True,
+            report=report,
+            **chosen,
         )
-    return {**asdict(report), "path": str(report.path)}
+    lines = [line._asdict() for line in made.latency]
+    return {**asdict(made), "path": str(made.path), "latency": lines}
 
 
 def _safetensors(network: Any, target: Path, told: dict[str, Any]) -> dict[str, Any]:
@@ -142,10 +177,22 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         screen.emit(result)
         return
-    rows = [[NAMES.get(key, key), _text(value)] for key, value in result.items()]
+    lines = result.pop("latency", [])
+    rows = [
+        [NAMES.get(key, key), _text(value)] for key, value in result.items() if value is not None
+    ]
     screen.out.print(screen.table("", ["exported", ""], rows))
+    if lines:
+        threads = f"{result['threads']} thread" + ("s" if result["threads"] > 1 else "")
+        rows = [[line["runtime"], line["batch"], line["milliseconds"]] for line in lines]
+        columns = [f"latency, {threads}", "images", "ms a batch, median"]
+        screen.out.print()
+        screen.out.print(screen.table("", columns, rows))
     if result["path"].endswith(".onnx"):
-        screen.console.print(f"Next: [bold]kdcli eval {result['path']}[/bold]")
+        path = result["path"]
+        screen.console.print(
+            f"Next: [bold]kdcli eval {path}[/bold], [bold]kdcli predict {path} IMAGE[/bold]"
+        )
 
 
 def _text(value: object) -> str:

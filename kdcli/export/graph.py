@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcli.errors import CHECKPOINT, KdcliError
-from kdcli.export.runtime import UINT8
+from kdcli.export.session import UINT8
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -36,7 +36,7 @@ class Deployed(nn.Module):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter warns and logs of its own insides; what matters is checked afterwards."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -48,17 +48,21 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def example(kind: str, image: tuple[int, ...]) -> Tensor:
+    """What a translator is shown: two images, since with one the batch size would be fixed."""
+    return torch.zeros(2, *image, dtype=torch.uint8 if kind == UINT8 else torch.float32)
+
+
 def build(model: Deployed, image: tuple[int, ...], opset: int) -> ModelProto:
     """The graph for images of shape `image` in batches of any size, weights included.
 
     KdcliError (exported file) for a network that the exporter cannot translate.
     """
-    example = torch.zeros(2, *image, dtype=torch.uint8 if model.kind == UINT8 else torch.float32)
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 model,
-                (example,),  # of two images: with one the batch size would be fixed
+                (example(model.kind, image),),
                 dynamo=True,
                 opset_version=opset,
                 input_names=["images"],

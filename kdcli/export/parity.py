@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from kdcli.data.loader import normalise
 from kdcli.errors import CHECKPOINT, KdcliError
-from kdcli.export.runtime import ask
+from kdcli.export.precision import FP16, FP32
+from kdcli.export.session import ask
 from kdcli.models.network import Network
 
 if TYPE_CHECKING:
@@ -20,21 +22,39 @@ if TYPE_CHECKING:
 BATCHES = (1, 2, 7, 64)  # then 64 again and again: a batch size fixed in the graph shows
 RELATIVE = 1e-4  # of the largest logit, which counts as 1 at least
 NEAR_TIE = 1e-3  # logits: two best answers closer than this may change places
+AGREEMENT = 99.5  # percent of the images on which fp16 must have torch's answer
+MAX_DROP = 1.0  # points of top-1 that fp16 or int8 may lose, if nothing else is said
+Answer = Callable[[Tensor], Tensor]  # raw images [B, 3, H, W] uint8 -> logits [B, K] float32
 Report = Callable[[int, int, str], None]  # images done, images in all, what is being done
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The file's logits against torch's, on the same images."""
+    """The file's logits against torch's in fp32, on the same images."""
 
     images: int  # distinct ones
     classes: int
     max_difference: float  # largest |file - torch| of any logit
-    tolerance: float  # what is allowed
+    tolerance: float  # what is allowed, in fp32
     agreement: float  # percent of the images with the same top-1
     disagreements: int  # of them, images with another top-1 that are no near tie
     top1_file: float | None  # percent; None without labels
     top1_torch: float | None
+
+
+def answers_of(session: InferenceSession, kind: str) -> Answer:
+    """An ONNX file as a function of tensors."""
+    return lambda images: torch.from_numpy(ask(session, images.cpu().numpy(), kind))
+
+
+def torch_answers(network: Network, mean: Sequence[float], std: Sequence[float]) -> Answer:
+    """The network itself, eager; normalised by the loader's code, not the exported module's."""
+
+    def answer(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network(normalise(images, mean, std))
+
+    return answer
 
 
 def _spans(count: int) -> Iterator[slice]:
@@ -67,40 +87,61 @@ def compare(file: Tensor, torch_: Tensor, images: int, labels: Tensor | None) ->
 
 
 def measure(
-    network: Network,
-    session: InferenceSession,
-    kind: str,
+    file: Answer,
+    network: Answer,
     images: Tensor,
     labels: Tensor | None,
-    mean: Sequence[float],
-    std: Sequence[float],
     report: Report | None = None,
 ) -> Parity:
-    """Both on raw images [N, 3, H, W] uint8; fewer than 74 are repeated, to fill every batch size.
-
-    Torch's side is normalised by the loader's code, not by the exported module's.
-    """
+    """Both on raw images [N, 3, H, W] uint8; fewer than 74 are repeated: every size is filled."""
     count = len(images)
     rows = torch.arange(max(count, sum(BATCHES))) % count
-    file, expected = [], []
+    found, expected = [], []
     for span in _spans(len(rows)):
         part = images[rows[span]]
-        with torch.no_grad():
-            expected.append(network(normalise(part, mean, std)))
-        file.append(ask(session, part, kind))
+        expected.append(network(part))
+        found.append(file(part))
         if report:
             report(min(span.stop, len(rows)), len(rows), "comparing the file with torch")
-    return compare(torch.cat(file), torch.cat(expected), count, labels)
+    return compare(torch.cat(found), torch.cat(expected), count, labels)
 
 
-def check(parity: Parity) -> None:
-    """KdcliError (exported file) unless the file may be published."""
-    # Written so that NaN fails.
-    if not parity.max_difference <= parity.tolerance or parity.disagreements:
+def check(parity: Parity, precision: str = FP32, max_drop: float = MAX_DROP) -> None:
+    """KdcliError (exported file) unless the file may be published.
+
+    fp32 must give torch's logits; fp16 torch's class on 99.5 % of the images; and neither fp16 nor
+    int8 may lose more than `max_drop` points of top-1. Quantised logits are not compared: they may
+    be far off where the answers are the same.
+    """
+    wrong = _logits(parity) if precision == FP32 else _answers(parity, precision, max_drop)
+    if wrong:
+        hint = "Another --opset" if precision == FP32 else "Another --precision or --max-drop"
         raise KdcliError(
-            "the exported model does not answer as torch does: logits differ by up to "
-            f"{parity.max_difference:.3g} (allowed: {parity.tolerance:.3g}) and "
-            f"{parity.disagreements} of {parity.images} images get another class; "
-            "nothing was written. Another --opset may help.",
+            f"the exported {precision} model does not answer as torch does: {wrong}; nothing was "
+            f"written. {hint} may help.",
             CHECKPOINT,
         )
+
+
+def _logits(parity: Parity) -> str:
+    # Written so that NaN fails.
+    if parity.max_difference <= parity.tolerance and not parity.disagreements:
+        return ""
+    return (
+        f"logits differ by up to {parity.max_difference:.3g} (allowed: {parity.tolerance:.3g}) "
+        f"and {parity.disagreements} of {parity.images} images get another class"
+    )
+
+
+def _answers(parity: Parity, precision: str, max_drop: float) -> str:
+    before, after = parity.top1_torch, parity.top1_file
+    if not math.isfinite(parity.max_difference):
+        return "some logits are NaN or infinite"
+    if precision == FP16 and parity.agreement < AGREEMENT:
+        return f"{parity.agreement:.2f} % of the images get the same class, {AGREEMENT} % must"
+    if before is not None and before - after > max_drop:
+        return (
+            f"top-1 on {parity.images:,} images falls from {before:.2f} to {after:.2f} %, by more "
+            f"than {max_drop:g} points"
+        )
+    return ""
