@@ -125,7 +125,10 @@ def test_datasets_tells_what_is_here_and_where_the_rest_comes_from(tmp_path, cap
     found = {row["name"]: row for row in printed(capsys)}
     assert found["shapes"]["ready"] and not found["cifar100"]["ready"]
     assert found["cifar100"]["url"].endswith("cifar-100-python.tar.gz")
-    assert [name for name in found if not found[name]["url"]] == ["shapes"]
+    assert [name for name in found if not found[name]["url"]] == ["imagenet", "shapes"]
+    states = [found[name]["state"] for name in ("cifar100", "imagenet", "shapes")]
+    assert states == ["to download", "to be put there", "ready"]
+    assert "n01440764" in found["imagenet"]["detail"]
     assert all(row["licence"] and row["citation"] for row in found.values())
 
 

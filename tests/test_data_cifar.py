@@ -97,7 +97,7 @@ def test_archive_and_folder_are_found_and_read_alike(tmp_path, place, packed):
     assert loaded.classes[42] == "class42" and len(loaded.classes) == 100
     assert (loaded.size, loaded.padding, loaded.mean[0]) == (32, 4, 0.5071)
     assert sorted(tmp_path.rglob("*")) == before
-    assert data.inspect("cifar100", tmp_path) == ("cifar100", True, str(expected), "ready")
+    assert data.inspect("cifar100", tmp_path) == ("cifar100", True, str(expected), "ready", "ready")
 
 
 def test_the_folder_itself_may_be_the_data_folder(tmp_path):

@@ -65,9 +65,7 @@ def describe(name: str, data_dir: Path) -> dict[str, Any]:
     entry, status = data.TABLE.get(name), data.inspect(name, data_dir)
     told = entry._asdict() if entry else {"summary": "images of your own", "licence": "yours"}
     told.pop("module", None)
-    absent = "to download" if status.detail.startswith("downloaded") else "broken"
-    state = {"state": "ready" if status.ready else absent}
-    return {"name": name, **told, "url": _url(name), **status._asdict(), **state}
+    return {"name": name, **told, "url": _url(name), **status._asdict()}
 
 
 def _url(name: str) -> str:

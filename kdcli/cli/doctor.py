@@ -110,8 +110,7 @@ def datasets(data_dir: Path, full: bool) -> Iterator[Check]:
     for name, entry in data.TABLE.items():
         status = data.inspect(name, data_dir)
         if not status.ready:
-            broken = not status.detail.startswith("downloaded")
-            yield Check(name, WRONG if broken else OK, status.detail)
+            yield Check(name, WRONG if status.state == "broken" else OK, status.detail)
         elif entry.megabytes > LARGE and not full:
             yield Check(name, OK, f"{status.place}, not read; --full reads it")
         else:

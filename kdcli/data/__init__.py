@@ -15,6 +15,8 @@ from kdcli.errors import DATA, KdcliError, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdcli.data.pictures import Pictures
+
 Triple = tuple[float, float, float]
 
 
@@ -24,7 +26,7 @@ class Entry(NamedTuple):
     summary: str
     module: str  # kdcli.data.<module> reads it
     classes: int
-    size: int  # height and width of the stored images, pixels
+    size: int  # height and width of the images as a network is given them, pixels
     train: int  # images
     test: int  # images
     mean: Triple  # of pixels in [0, 1], per channel
@@ -69,6 +71,15 @@ TABLE: dict[str, Entry] = {
         *(248, "ImageNet's terms: non-commercial research and education"),
         "Stanford CS231N, from Deng et al.: ImageNet. CVPR 2009",
     ),
+    "imagenet": Entry(
+        "1,000 classes of photographs, streamed from the disk (ILSVRC 2012)",
+        *("imagenet", 1000, 224, 1_281_167, 50_000),
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
+        *(0, "ImageNet's terms: non-commercial research and education"),
+        "Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 2015, "
+        "arXiv:1409.0575",
+    ),
     "shapes": Entry(
         "10 classes of drawn shapes, embedded: rendered from a seed, nothing to download",
         *("shapes", 10, 32, 8_000, 2_000),
@@ -85,13 +96,13 @@ FOLDER = "folder:"  # folder:PATH, with PATH/train/CLASS/*.png and PATH/test/CLA
 class Split(NamedTuple):
     """Images and their classes, on the host until somebody moves them."""
 
-    images: Tensor  # [N, 3, H, W] uint8
+    images: Tensor | Pictures  # [N, 3, H, W] uint8, or the files that are decoded to it
     labels: Tensor  # [N] int64
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory, and what a run has to write down about it."""
+    """A dataset in memory or, where it is `streamed`, on the disk, and what a run writes of it."""
 
     name: str
     classes: tuple[str, ...]
@@ -99,8 +110,8 @@ class Dataset:
     std: Triple
     train: Split
     test: Split
-    padding: int  # pixels of zeros on each side before a random crop: 4 at 32x32
-    digest: str  # BLAKE2b, hex, of all image and label bytes
+    padding: int  # pixels of zeros on each side before a random crop: 4 at 32x32; 0: a resized one
+    digest: str  # BLAKE2b, hex, of all image and label bytes; streamed: of the listing of files
     source: str  # the file or folder it was read from
     notes: tuple[str, ...] = ()  # what the reader should be told
 
@@ -108,6 +119,11 @@ class Dataset:
     def size(self) -> int:
         """Height and width of the images in pixels."""
         return self.train.images.shape[-1]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded when they are asked for, and never all in memory."""
+        return hasattr(self.train.images, "files")
 
 
 class Status(NamedTuple):
@@ -117,6 +133,7 @@ class Status(NamedTuple):
     ready: bool  # can be loaded without the network
     place: str  # where it lies, or would be downloaded to
     detail: str
+    state: str  # in a word or two: ready, to download, to be put there, broken
 
 
 def check_options(options: Mapping[str, object]) -> None:
@@ -156,7 +173,7 @@ def load(
     train_per_class: int | None = None,
     size: int | None = None,
 ) -> Dataset:
-    """Read a dataset into memory.
+    """Read a dataset into memory, or only its listing where it is streamed.
 
     `train_per_class` keeps the first so many training images of each class. `size` stretches every
     image to size x size with PIL's bilinear filter. Raises KdcliError (data) when the dataset is
@@ -188,7 +205,10 @@ def inspect(name: str, data_dir: Path | str) -> Status:
     try:
         place = reader(name).locate(name, root)
     except (OSError, KdcliError) as error:
-        return Status(name, False, str(root), str(error))
+        return Status(name, False, str(root), str(error), "broken")
     if place is not None:
-        return Status(name, True, str(place), "ready")
-    return Status(name, False, str(root), f"downloaded when first used, {TABLE[name].megabytes} MB")
+        return Status(name, True, str(place), "ready", "ready")
+    if megabytes := TABLE[name].megabytes:
+        detail = f"downloaded when first used, {megabytes:,} MB"
+        return Status(name, False, str(root), detail, "to download")
+    return Status(name, False, str(root), reader(name).ABSENT, "to be put there")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from kdcli.data import TABLE, Dataset, Split, Triple
 from kdcli.errors import DATA, KdcliError
+
+CROP, STRETCH = "crop", "stretch"  # how an image becomes a square, see `kdcli.data.crops`
 
 
 class Arrays(NamedTuple):
@@ -19,11 +22,24 @@ class Arrays(NamedTuple):
     labels: np.ndarray  # [N] int64
 
 
+class Listing(NamedTuple):
+    """One split as a reader returns it that reads no image: the dataset will be streamed."""
+
+    top: Path  # the folder that `files` are relative to
+    files: list[str]  # N of them
+    labels: np.ndarray  # [N] int64
+    size: int  # of the squares that a network is given, pixels
+    fit: str  # how a file becomes one: "crop" or "stretch"
+
+
+Part = Arrays | Listing
+
+
 class Raw(NamedTuple):
     """What a reader returns."""
 
-    train: Arrays
-    test: Arrays
+    train: Part
+    test: Part
     classes: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
@@ -43,12 +59,12 @@ def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
     return np.sort(order[rank < count])
 
 
-def checked(name: str, split: str, arrays: Arrays, classes: int) -> Arrays:
-    """`arrays` in one memory layout; KdcliError (data) for what no training could use."""
-    images, labels = arrays
-    if len(images) == 0 or len(images) != len(labels):
+def checked(name: str, split: str, part: Part, classes: int) -> Part:
+    """`part` in one memory layout; KdcliError (data) for what no training could use."""
+    first, labels = (part.files, part.labels) if isinstance(part, Listing) else part
+    if len(first) == 0 or len(first) != len(labels):
         raise KdcliError(
-            f"{name}: {len(images)} {split} images with {len(labels)} labels; each needs one.",
+            f"{name}: {len(first)} {split} images with {len(labels)} labels; each needs one.",
             DATA,
         )
     if labels.min() < 0 or labels.max() >= classes:
@@ -57,17 +73,58 @@ def checked(name: str, split: str, arrays: Arrays, classes: int) -> Arrays:
             f"allowed are 0 to {classes - 1}.",
             DATA,
         )
-    return Arrays(np.ascontiguousarray(images, np.uint8), np.ascontiguousarray(labels, np.int64))
+    labels = np.ascontiguousarray(labels, np.int64)
+    if isinstance(part, Listing):
+        return part._replace(labels=labels)
+    return Arrays(np.ascontiguousarray(part.images, np.uint8), labels)
 
 
-def digest(*splits: Arrays) -> str:
-    """BLAKE2b, 128 bits in hex, of shapes, pixels and labels."""
+def kept(part: Part, rows: np.ndarray) -> Part:
+    """Some images of a split; rows [M]."""
+    labels = part.labels[rows]
+    if isinstance(part, Listing):
+        return part._replace(files=[part.files[row] for row in rows], labels=labels)
+    return Arrays(part.images[rows], labels)
+
+
+def digest(*parts: Part) -> str:
+    """BLAKE2b, 128 bits in hex, of shapes, pixels and labels.
+
+    Of a listing: what is made of the files, then path, bytes and label of each; not their content.
+    """
     state = hashlib.blake2b(digest_size=16)
-    for images, labels in splits:
-        state.update(repr(images.shape).encode())
-        state.update(images)
-        state.update(labels.astype("<i8"))
+    for part in parts:
+        if isinstance(part, Listing):
+            state.update(f"{len(part.files)} {part.fit} {part.size}\n".encode())
+            for file, label in zip(part.files, part.labels.tolist(), strict=True):
+                told = f"{label} {os.stat(part.top / file).st_size} {file}\n"
+                state.update(told.encode("utf-8", "surrogateescape"))
+        else:
+            state.update(repr(part.images.shape).encode())
+            state.update(part.images)
+            state.update(part.labels.astype("<i8"))
     return state.hexdigest()
+
+
+def resized(part: Part, size: int | None) -> Part:
+    """Arrays at another size; a listing says its own."""
+    if isinstance(part, Listing) or size in (None, part.images.shape[-1]):
+        return part
+    from kdcli.data.decode import resize
+
+    return Arrays(resize(part.images, size), part.labels)
+
+
+def split_of(part: Part) -> Split:
+    """The split of a Dataset."""
+    import torch
+
+    labels = torch.from_numpy(part.labels)
+    if isinstance(part, Listing):
+        from kdcli.data.pictures import Pictures
+
+        return Split(Pictures(part.top, part.files, part.size, part.fit), labels)
+    return Split(torch.from_numpy(part.images), labels)
 
 
 def assemble(name: str, raw: Raw, size: int | None, train_per_class: int | None) -> Dataset:
@@ -76,24 +133,21 @@ def assemble(name: str, raw: Raw, size: int | None, train_per_class: int | None)
     test = checked(name, "test", raw.test, len(raw.classes))
     notes = list(raw.notes)
     if train_per_class is not None:
-        keep = first_of_each(train.labels, train_per_class)
-        train = Arrays(train.images[keep], train.labels[keep])
+        train = kept(train, first_of_each(train.labels, train_per_class))
         fewest = np.bincount(train.labels, minlength=len(raw.classes)).min()
         if fewest < train_per_class:
             notes.append(f"{name}: some class has {fewest} training images, not {train_per_class}.")
-    if size is not None and size != train.images.shape[-1]:
-        from kdcli.data.decode import resize
-
-        train, test = (Arrays(resize(split.images, size), split.labels) for split in (train, test))
-    entry = TABLE.get(name)
+    train, test = resized(train, size), resized(test, size)
+    entry, split = TABLE.get(name), split_of(train)
+    cropped = isinstance(train, Listing) and train.fit == CROP
     return Dataset(
         name=name,
         classes=raw.classes,
         mean=raw.mean or entry.mean,
         std=raw.std or entry.std,
-        train=Split(torch.from_numpy(train.images), torch.from_numpy(train.labels)),
-        test=Split(torch.from_numpy(test.images), torch.from_numpy(test.labels)),
-        padding=train.images.shape[-1] // 8,
+        train=split,
+        test=split_of(test),
+        padding=0 if cropped else split.images.shape[-1] // 8,
         digest=digest(train, test),
         source=raw.source,
         notes=tuple(notes),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _scaled(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def scaled(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """[B, H, W, 3] uint8 -> [B, 3, H, W] float32, channels last; mean and std [3] on the device.
 
     The statistics are repeated along a row: with a last dimension of 3 the CPU's loops are too
@@ -29,7 +29,27 @@ def _scaled(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """[B, 3, H, W] uint8 -> float32 of the same shape: (x / 255 - mean) / std, channels last."""
     on = {"dtype": torch.float32, "device": images.device}
-    return _scaled(images.permute(0, 2, 3, 1), torch.tensor(mean, **on), torch.tensor(std, **on))
+    return scaled(images.permute(0, 2, 3, 1), torch.tensor(mean, **on), torch.tensor(std, **on))
+
+
+def windows(images: Tensor, padding: int) -> Tensor:
+    """Every crop of [N, H, W, 3]: [N, 2P + 1, 2P + 1, H, W, 3], a view of one padded copy."""
+    count, height, width, _ = images.shape
+    side = 2 * padding + 1
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding)).contiguous()
+    image, row, column, channel = padded.stride()
+    return padded.as_strided(
+        (count, side, side, height, width, 3), (image, row, column, row, column, channel)
+    )
+
+
+def cut(windows: Tensor, index: Tensor, view: Tensor) -> Tensor:
+    """Images `index` [B] as views `view` [B] of what `windows` shows -> [B, H, W, 3]."""
+    crops = windows.shape[1] * windows.shape[2]
+    crop = view % crops
+    images = windows[index, crop // windows.shape[2], crop % windows.shape[2]]
+    flip = (view >= crops).view(-1, 1, 1, 1)
+    return torch.where(flip, images.flip(2), images)
 
 
 class Augment:
@@ -50,15 +70,7 @@ class Augment:
         self.mean, self.std = (
             torch.tensor(numbers, dtype=torch.float32, device=device) for numbers in (mean, std)
         )
-        height, width = images.shape[2:]
-        side = 2 * padding + 1
-        border = (0, 0, padding, padding, padding, padding)
-        padded = F.pad(images.to(device).permute(0, 2, 3, 1), border).contiguous()
-        image, row, column, channel = padded.stride()
-        self.windows = padded.as_strided(
-            (len(images), side, side, height, width, 3),
-            (image, row, column, row, column, channel),
-        )
+        self.windows = windows(images.to(device).permute(0, 2, 3, 1), padding)
 
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:
         """Images `index` [B] as views `view` [B] -> [B, 3, H, W] float32, channels last."""
@@ -66,12 +78,8 @@ class Augment:
 
     def cut(self, index: Tensor, view: Tensor) -> Tensor:
         """Images `index` [B] as views `view` [B] -> [B, H, W, 3] uint8."""
-        side = 2 * self.padding + 1
-        crop = view % (side * side)
-        images = self.windows[index, crop // side, crop % side]
-        flip = (view >= side * side).view(-1, 1, 1, 1)
-        return torch.where(flip, images.flip(2), images)
+        return cut(self.windows, index, view)
 
     def scaled(self, images: Tensor) -> Tensor:
         """[B, H, W, 3] uint8 -> [B, 3, H, W] float32 normalised, channels last."""
-        return _scaled(images, self.mean, self.std)
+        return scaled(images, self.mean, self.std)

@@ -5,7 +5,9 @@ Its bilinear filter, which averages when it shrinks, is the one of the published
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,24 +23,36 @@ CHUNK = 128  # images a task
 BILINEAR = Image.Resampling.BILINEAR
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return usable or 1
+
+
 def in_threads(work: Callable[[int], None], count: int) -> None:
     """`work` of each number below `count`; PIL decodes and resizes outside the interpreter lock."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
     def chunk(start: int) -> None:
         for number in range(start, min(start + CHUNK, count)):
             work(number)
 
-    with ThreadPoolExecutor(min(8, cores or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cores())) as pool:
         list(pool.map(chunk, range(0, count, CHUNK)))
+
+
+def memory() -> float:
+    """Bytes that this machine, or the container around this process, has; infinite if unknown."""
+    limits = [math.inf]
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(OSError, ValueError):  # "max": no limit
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
 
 
 def room(count: int, size: int) -> np.ndarray:
     """An array [count, 3, size, size] uint8; KdcliError (environment) if memory cannot hold it."""
-    need = count * 3 * size * size
-    have = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else need
-    )
+    need, have = count * 3 * size * size, memory()
     if need > have:
         raise KdcliError(
             f"{count:,} images of {size}x{size} need {need / 1e9:.0f} GB, this machine has "

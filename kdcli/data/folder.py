@@ -1,4 +1,11 @@
-"""Images of one's own: PATH/train/CLASS/... and PATH/test/CLASS/... (or val)."""
+"""Images of one's own: PATH/train/CLASS/... and PATH/test/CLASS/... (or val).
+
+Small images are read into memory, stretched to the most common square size or else to 32x32. Where
+the typical training image has more than 128 pixels on its shorter side, the files are streamed, as
+ImageNet's: trained on random resized crops of 224x224, tested on the centre, normalised by
+ImageNet's statistics. Small images of which all together would take more than a quarter of the
+memory are streamed too, and otherwise treated as small ones are.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcli.data import FOLDER, Triple
-from kdcli.data.assemble import Arrays, Raw, first_of_each
-from kdcli.data.decode import decode, opened
+from kdcli.data import FOLDER, TABLE, Triple
+from kdcli.data.assemble import CROP, STRETCH, Arrays, Listing, Raw, first_of_each, kept
+from kdcli.data.decode import decode, memory, opened
 from kdcli.data.trees import Folder
 from kdcli.errors import DATA, KdcliError
 
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 TESTS = ("test", "val", "valid", "validation")
 DEFAULT, LARGEST = 32, 128  # pixels; a size beyond the largest has to be asked for
+SHARE = 0.25  # of the memory, that the images of a dataset may take
+LOOKED_AT = 20_000  # headers that are read to choose a size
+SAMPLE = 2_000  # images whose mean and deviation stand for all of a streamed dataset's
 
 
 def locate(name: str, root: Path) -> Path | None:
@@ -28,15 +38,44 @@ def locate(name: str, root: Path) -> Path | None:
 def read(
     name: str, root: Path, *, download: bool, size: int | None, train_per_class: int | None
 ) -> Raw:
-    """Every image below the class folders, RGB, stretched to `size`.
+    """Every image below the class folders, RGB, or where they are streamed the files' names.
 
-    Without `size` it is the most common one of the training images when that is square and at most
-    128, else 32. Mean and deviation are measured on the training images that are kept.
+    `size` replaces the 224 of large images, if it is more than 128; all others, and large ones too
+    if it is less, are stretched to it. Mean and deviation are measured on the training images that
+    are kept, except where ImageNet's stand.
     """
     path = locate(name, root)
+    classes, train, test = listings(path)
+    if train_per_class:
+        train = kept(train, first_of_each(train.labels, train_per_class))
+    size, fit, note = _chosen(train, size)
+    notes = [note] if note else []
+    train, test = (part._replace(size=size, fit=fit) for part in (train, test))
+    if fit == CROP:
+        usual = TABLE["imagenet"]
+        return Raw(train, test, classes, str(path), tuple(notes), usual.mean, usual.std)
+    need = (len(train.files) + len(test.files)) * 3 * size * size
+    if need > SHARE * memory():
+        notes.append(
+            f"{path}: {need / 1e9:,.1f} GB of pixels are more than a quarter of the memory, so "
+            "images are streamed from the disk."
+        )
+        seen = decoded(train._replace(files=_spread(train.files, SAMPLE)))
+        return Raw(train, test, classes, str(path), tuple(notes), *statistics(seen))
+    train, test = (Arrays(decoded(part), part.labels) for part in (train, test))
+    return Raw(train, test, classes, str(path), tuple(notes), *statistics(train.images))
+
+
+def decoded(part: Listing) -> np.ndarray:
+    """All images of a listing, stretched: [N, 3, S, S] uint8."""
+    return decode(lambda file: (part.top / file).read_bytes(), part.files, part.size, str(part.top))
+
+
+def listings(path: Path) -> tuple[tuple[str, ...], Listing, Listing]:
+    """Classes, training and test files of a folder; KdcliError (data) where they do not agree."""
     train_part, test_part = _parts(path)
-    classes, train_files, train_labels = _listed(path / train_part)
-    test_classes, test_files, test_labels = _listed(path / test_part)
+    classes, *train = _listed(path / train_part)
+    test_classes, *test = _listed(path / test_part)
     if classes != test_classes:
         odd = sorted(set(classes) ^ set(test_classes))
         raise KdcliError(
@@ -44,20 +83,11 @@ def read(
             f"only one of them has {', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''}.",
             DATA,
         )
-    if train_per_class:
-        keep = first_of_each(train_labels, train_per_class)
-        train_files, train_labels = [train_files[row] for row in keep], train_labels[keep]
-    notes = []
-    if size is None:
-        size, notes = _common_size(path / train_part, train_files)
-    train, test = (
-        Arrays(decode(lambda f, top=top: (top / f).read_bytes(), files, size, str(top)), labels)
-        for top, files, labels in (
-            (path / train_part, train_files, train_labels),
-            (path / test_part, test_files, test_labels),
-        )
+    parts = (
+        Listing(path / part, *listed, DEFAULT, STRETCH)
+        for part, listed in ((train_part, train), (test_part, test))
     )
-    return Raw(train, test, classes, str(path), tuple(notes), *statistics(train.images))
+    return classes, *parts
 
 
 def _parts(path: Path) -> tuple[str, str]:
@@ -91,21 +121,44 @@ def _listed(top: Path) -> tuple[tuple[str, ...], list[str], np.ndarray]:
     return classes, [file for _, file in pairs], np.array([label for label, _ in pairs], np.int64)
 
 
-def _common_size(top: Path, files: list[str]) -> tuple[int, list[str]]:
-    """The size to use, and a note when it changes images; reads headers only."""
+def _spread(files: list[str], most: int) -> list[str]:
+    """At most so many of them, evenly spaced."""
+    return files[:: -(-len(files) // most)]
+
+
+def _chosen(part: Listing, size: int | None) -> tuple[int, str, str]:
+    """The size to use, how an image is made to fit, and what to say; reads headers only."""
+    if size and size <= LARGEST:
+        return size, STRETCH, ""
     sizes: Counter[tuple[int, int]] = Counter()
+    files = _spread(part.files, LOOKED_AT)
     for file in files:
-        with opened(top / file, f"{top}/{file}") as picture:
+        with opened(part.top / file, f"{part.top}/{file}") as picture:
             sizes[picture.size] += 1
+    if np.median([min(each) for each in sizes.elements()]) > LARGEST:
+        size = size or TABLE["imagenet"].size
+        return (
+            size,
+            CROP,
+            (
+                f"{part.top}: typical images have more than {LARGEST} pixels on their shorter side, so "
+                f"they are streamed: random resized crops of {size}x{size} in training, the centre in "
+                "testing, ImageNet's mean and deviation. --set data.size=32 stretches them instead."
+            ),
+        )
     (width, height), _ = sizes.most_common(1)[0]
-    size = width if width == height and 8 <= width <= LARGEST else DEFAULT
-    others = len(files) - sizes[size, size]
-    if not others:
-        return size, []
-    return size, [
-        f"{top}: {others:,} of {len(files):,} images are stretched to {size}x{size}; "
-        "set the size to choose another."
-    ]
+    usual = width if width == height and 8 <= width <= LARGEST else DEFAULT
+    others = len(files) - sizes[usual, usual]
+    if size or not others:
+        return size or usual, STRETCH, ""
+    return (
+        usual,
+        STRETCH,
+        (
+            f"{part.top}: {others:,} of {len(files):,} images are stretched to {usual}x{usual}; "
+            "--set data.size=N chooses another size."
+        ),
+    )
 
 
 def statistics(images: np.ndarray) -> tuple[Triple, Triple]:

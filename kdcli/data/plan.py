@@ -40,6 +40,18 @@ class Rows(NamedTuple):
         """Batches an epoch."""
         return self.count // self.batch + (self.last > 0)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader should be told of this division."""
+        if not self.left:
+            return ()
+        return (
+            f"{self.left} of {self.count:,} images stay out of each epoch: the last batch must "
+            f"divide evenly and batch norm needs 2 images a process (batch {self.batch}, "
+            f"{self.world} process{'es' if self.world > 1 else ''}); which ones changes every "
+            "epoch.",
+        )
+
     def of(self, step: int) -> slice:
         """Positions of this rank in batch `step`: [k B + r B / W, k B + (r + 1) B / W)."""
         assert 0 <= step < self.steps, f"step {step} of {self.steps}"

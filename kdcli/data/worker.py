@@ -1,0 +1,47 @@
+"""A process that decodes images into memory it shares with the one that started it.
+
+`python -m kdcli.data.worker FD SIZE FIT`: each line on standard input is JSON, [row, [[file, key],
+...]], and says which files go where, from that row on; each line of the answer is null or what was
+wrong. The end of the input ends the process, so that none outlives whoever started it, however
+that ended.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from kdcli.data.crops import square
+from kdcli.errors import KdcliError
+
+
+def serve(memory: int, size: int, fit: str) -> None:
+    """Decode into the open file `memory`, [rows, size, size, 3] uint8, until the input ends."""
+    with mmap.mmap(memory, 0) as mapped:
+        rows = np.frombuffer(mapped, np.uint8).reshape(-1, size, size, 3)
+        for line in sys.stdin.buffer:
+            first, files = json.loads(line)
+            wrong = None
+            try:
+                for row, (file, key) in enumerate(files, first):
+                    rows[row] = square(Path(file), size, fit, key)
+            except KdcliError as error:
+                wrong = str(error)
+            except Exception as error:  # whatever a broken file makes a decoder do
+                wrong = (
+                    f"{file} is damaged ({type(error).__name__}: {error}): replace or remove it."
+                )
+            sys.stdout.write(json.dumps(wrong) + "\n")
+            sys.stdout.flush()
+        del rows  # a map that is looked at cannot be closed
+
+
+if __name__ == "__main__":
+    try:
+        serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    except BrokenPipeError:
+        sys.stdout = None  # nobody is there to answer
