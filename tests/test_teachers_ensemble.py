@@ -177,6 +177,15 @@ def test_an_ensemble_trains_and_resumes_to_the_same_bits_wherever_its_files_stan
     assert [taught[0].joinpath("model.safetensors").read_bytes(), moved.read_bytes()] == before
 
 
+@pytest.mark.parametrize("recipe", ["kd", "pkt", "sp"])  # logits, pooled features, maps
+def test_members_may_answer_from_their_banks_and_show_only_what_is_read(recipe, capsys, images):
+    taught = [teach(capsys, images, "tiny16", seed) for seed in (0, 1)]
+    answer = distill(capsys, taught, "--epochs", "1", "--json", recipe=recipe)
+    assert answer.code == 0, answer.err
+    run = Run(Path(json.loads(answer.out)["run"]))
+    assert {"ce", recipe} <= set(run.log()[0]["train"])
+
+
 def test_every_member_must_beat_chance(capsys, images, tmp_path):
     taught = [teach(capsys, images, "tiny16", seed) for seed in (0, 1)]
     answer = distill(capsys, taught, "--dry-run", "--json", recipe="kd")

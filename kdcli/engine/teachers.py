@@ -65,13 +65,15 @@ def together(members: Sequence[Features]) -> Features:
     Softened at any temperature, the mean of logits is the geometric mean of the members' predicted
     distributions, which Hinton et al. (arXiv:1503.02531, section 1) name beside the arithmetic one
     as the target that an ensemble gives. `pooled` [B, sum of D_i] is theirs side by side: what a
-    linear classifier would have to see to give that mean. There are no stages: of networks that
-    differ they have no common shape, and a loss that reads them is built for each member
-    (`kdcli.losses.EachTeacher`).
+    linear classifier would have to see to give that mean; either is None where the members leave it
+    out. There are no stages: of networks that differ they have no common shape, and a loss that
+    reads them is built for each member (`kdcli.losses.EachTeacher`).
     """
+    logits = [shown.logits for shown in members if shown.logits is not None]
+    pooled = [shown.pooled for shown in members if shown.pooled is not None]
     return Features(
-        torch.stack([shown.logits for shown in members]).mean(0),
-        torch.cat([shown.pooled for shown in members], dim=1),
+        torch.stack(logits).mean(0) if logits else None,
+        torch.cat(pooled, dim=1) if pooled else None,
         others=tuple(map(together, zip(*(shown.others for shown in members), strict=True))),
         members=tuple(members),
     )
