@@ -17,6 +17,7 @@ def apart(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("KDCLI_RUN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("KDCLI_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("KDCLI_BANK_DIR", str(tmp_path / "banks"))
 
 
 def pytest_collection_modifyitems(items):

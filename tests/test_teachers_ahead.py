@@ -97,7 +97,7 @@ def test_a_bank_that_is_not_its_teachers_is_refused(tmp_path):
     trainer = banked(tiny.trainer(recipes.load("kd")), tmp_path)
     column = trainer.objective.teacher.bank.column("logits")
     column.add(np.arange(40), np.ones((40, tiny.CLASSES), np.float32))
-    column.flush()
+    trainer.objective.teacher.keep()
     with pytest.raises(KdcliError, match="other logits than its teacher gives") as caught:
         banked(tiny.trainer(recipes.load("kd")), tmp_path)
     assert caught.value.code == CHECKPOINT

@@ -53,6 +53,8 @@ def distill(
     seeds: o.Seeds = "",
     settings: o.Settings = None,
     train_per_class: o.PerClass = None,
+    precision: o.Precision = "tf32",
+    deterministic: o.Deterministic = False,
     name: o.Name = "",
     resume: o.Resume = False,
     overwrite: o.Overwrite = False,
@@ -62,6 +64,9 @@ def distill(
     jobs: o.Jobs = "1",
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
+    bank: o.Bank = "auto",
+    bank_dir: o.BankDir = Path("banks"),
+    eager: o.Eager = False,
     log: o.Log = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -122,6 +127,7 @@ def distill(
         "student": student,
         "dataset": where,
         "train_per_class": train_per_class,
+        **training.numerics(precision, deterministic, eager, bank, bank_dir),
     }
     numbers = grid.parse_seeds(seeds, seed)
     grid.share(order, jobs, len(plans) * len(numbers))

@@ -125,6 +125,38 @@ Log = Annotated[
         help="Log also to tensorboard, mlflow, wandb: pip install 'kdcli[tensorboard]'.",
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=TRAINING,
+        help="tf32, fp32 or bf16; on a CPU the first two are the same.",
+    ),
+]
+Bank = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=PLACES,
+        help="auto: keep a teacher's answers where a recipe can use them; off.",
+    ),
+]
+BankDir = Annotated[
+    Path,
+    typer.Option(
+        rich_help_panel=PLACES, envvar="KDCLI_BANK_DIR", help="Where teachers' answers are kept."
+    ),
+]
+Eager = Annotated[
+    bool,
+    typer.Option("--eager", rich_help_panel=PLACES, help="No CUDA graph: one kernel at a time."),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        rich_help_panel=TRAINING,
+        help="On a GPU, only kernels that repeat their bits; slower.",
+    ),
+]
 Name = Annotated[
     str, typer.Option(rich_help_panel=PLACES, help="Folder of the run in the run folder.")
 ]

@@ -29,6 +29,8 @@ def teach(
     seeds: o.Seeds = "",
     settings: o.Settings = None,
     train_per_class: o.PerClass = None,
+    precision: o.Precision = "tf32",
+    deterministic: o.Deterministic = False,
     name: o.Name = "",
     resume: o.Resume = False,
     overwrite: o.Overwrite = False,
@@ -38,6 +40,7 @@ def teach(
     jobs: o.Jobs = "1",
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
+    eager: o.Eager = False,
     log: o.Log = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -76,6 +79,7 @@ def teach(
         "student": student,
         "dataset": data.canonical(dataset),
         "train_per_class": train_per_class,
+        **training.numerics(precision, deterministic, eager),
     }
     cells = grid.cells(config, plans, numbers, order)
     grid.run(cells, order, "kdcli distill --recipe mcld --student resnet8x4")

@@ -13,7 +13,7 @@ from typing import Any
 from kdcli import runs
 from kdcli.cli import screen
 from kdcli.cli.screen import console
-from kdcli.errors import STOPPED, USAGE, KdcliError
+from kdcli.errors import STOPPED, USAGE, KdcliError, unknown
 from kdcli.files import checked_name
 from kdcli.recipes import Recipe, scaled
 from kdcli.runs import Run
@@ -61,6 +61,25 @@ def adjusted(
         raise KdcliError(f"epochs is {length!r}, but must be a whole number of at least 1.")
     flags = {key: value for key, value in (("batch", batch), ("lr", lr)) if value is not None}
     return override(scaled(recipe, length), {**asked, **flags})
+
+
+def numerics(
+    precision: str,
+    deterministic: bool,
+    eager: bool,
+    bank: str = "off",
+    bank_dir: Path = Path("banks"),
+) -> dict[str, Any]:
+    """What the flags say of precision and of `kdcli.engine.speed.Speed`, for the configuration."""
+    known = {"precision": ("tf32", "fp32", "bf16"), "bank": ("auto", "off")}
+    for kind, value in (("precision", precision), ("bank", bank)):
+        if value not in known[kind]:
+            raise unknown(f"--{kind}", value, known[kind])
+    speed = {
+        "capture": not eager, "deterministic": deterministic, "bank": bank,
+        "bank_dir": str(bank_dir),
+    }  # fmt: skip
+    return {"precision": precision, "speed": speed}
 
 
 def limit_threads(threads: int | None) -> None:

@@ -138,12 +138,6 @@ class Bank:
         self.views = about["images"] * about["views"]
         self.columns: dict[str, Column] = {}
         self.kept = True  # false once the disk has refused
-        path = self.folder / "bank.json"
-        try:
-            if not path.exists():
-                write_json(path, {"format": FORMAT, **self.about})
-        except OSError as error:
-            self._lose(error)
 
     def column(self, name: str) -> Column:
         """The column `name`, read from disk when it is first asked for."""
@@ -163,6 +157,9 @@ class Bank:
             waiting = sum(map(len, column.shards[len(column.shards) - column.pending :]))
             if self.kept and waiting >= max(rows, 1):
                 try:
+                    path = self.folder / "bank.json"
+                    if not path.exists():
+                        write_json(path, {"format": FORMAT, **self.about})
                     column.flush()
                 except OSError as error:
                     self._lose(error)

@@ -50,8 +50,8 @@ class Banked(Teacher):
         """One sentence on where the answers are."""
         columns = [self.bank.column(name) for name in self.page]
         known = min(int((column.where >= 0).sum()) for column in columns)
-        share = 100 * known / self.bank.views
-        return f"Teacher's answers: {self.bank.folder}, {share:.3g} % of all views are there."
+        there = f"{100 * known / self.bank.views:.3g} % of all views are there" if known else "new"
+        return f"Teacher's answers are kept in {self.bank.folder} ({there})."
 
     def _rows(self, name: str, index: Tensor) -> Tensor | None:
         return self.page[name][index] if name in self.page else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcli import losses
-from kdcli.contracts import Batch, Features
+from kdcli.contracts import Batch, Features, mapped
 from kdcli.engine.teachers import Teacher, together
 from kdcli.errors import KdcliError
 from kdcli.losses import Context, Loss
@@ -24,12 +24,17 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, student: Network, losses: Mapping[str, Loss], teacher: Teacher | None = None
+        self,
+        student: Network,
+        losses: Mapping[str, Loss],
+        teacher: Teacher | None = None,
+        bf16: bool = False,
     ):
         super().__init__()
         self.student = student
         self.losses = nn.ModuleDict(losses)
         self.teacher = teacher
+        self.bf16 = bf16  # networks under autocast; their features reach the losses as fp32
         self.weights: dict[str, Tensor] = {}
 
     @property
@@ -58,11 +63,15 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """`batch` -> student logits [B, K] and the weighted terms by name, each a scalar."""
         taught = self.teacher and any(self.losses[name].reads for name in self.weights)
-        teacher = self.teacher.features(batch) if taught else None
-        student = self.student.features(batch.images)
-        if batch.others:
+        device = batch.images.device.type
+        with torch.autocast(device, torch.bfloat16, self.bf16, cache_enabled=False):
+            teacher = self.teacher.features(batch) if taught else None
+            student = self.student.features(batch.images)
             others = tuple(self.student.features(images) for images in batch.others)
-            student = student._replace(others=others)
+        student = student._replace(others=others)
+        if self.bf16:
+            student = mapped(Tensor.float, student)
+            teacher = mapped(Tensor.float, teacher) if taught else None
         terms = {}
         for name, weight in self.weights.items():
             value = self.losses[name](student, teacher, batch)

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,20 @@ import torch
 from kdcli import data, models, ranks
 from kdcli.data import Dataset
 from kdcli.data.loader import Loader
+from kdcli.data.stream import Stream
 from kdcli.engine import update
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.evaluate import evaluate
 from kdcli.engine.objective import Objective, assemble
 from kdcli.engine.phases import Phase, plan
+from kdcli.engine.speed import (
+    Speed,
+    choose_runner,
+    choose_teacher,
+    set_numerics,
+)
 from kdcli.engine.stop import Stop
-from kdcli.engine.teachers import Ensemble, Frozen
+from kdcli.engine.teachers import Ensemble, Teacher
 from kdcli.engine.train import Report, Trainer
 from kdcli.ensembles import members
 from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
@@ -71,6 +79,9 @@ class Session:
         self.config, self.report = config, report
         self.recipe: Recipe = from_dict(config["recipe"])
         self.device = device_of(device)
+        self.speed = Speed.of(config)
+        self.precision = config.get("precision", "tf32")
+        set_numerics(self.device, self.precision, self.speed.deterministic)
         self.dataset: Dataset = self._read_dataset(data_dir)
         classes = len(self.dataset.classes)
         self.teachers = [self._read_teacher(told, classes) for told in members(config)]
@@ -79,24 +90,26 @@ class Session:
         self.student: Network = self._place(student)
         self.objective = self._objective()
         self.loader = self._loader(views=self.objective.views)
+        self.objective.teacher = self._teacher()
         for note in (*self.dataset.notes, *self.loader.notes):
             report.note(note)
 
     def _read_dataset(self, data_dir: Path) -> Dataset:
-        kept = self.config.get("train_per_class")
-        return data.load(self.config["dataset"], data_dir, train_per_class=kept)
+        kept, size = self.config.get("train_per_class"), self.recipe.data.get("size")
+        return data.load(self.config["dataset"], data_dir, train_per_class=kept, size=size)
 
     def _place(self, network: Network) -> Network:
         return network.to(self.device, memory_format=torch.channels_last)
 
-    def _loader(self, views: int) -> Loader:
-        return Loader(
+    def _loader(self, views: int) -> Loader | Stream:
+        streamed = partial(Stream, tell=self.report.note)
+        return (streamed if self.dataset.streamed else Loader)(
             self.dataset,
             batch=self.recipe.batch,
             seed=self.config["seed"],
             device=self.device,
             views=views,
-            **self.recipe.data,
+            second_view=self.recipe.data.get("second_view", "weak"),
             rank=ranks.rank(),
             world=ranks.world(),
         )
@@ -119,9 +132,14 @@ class Session:
             epochs=self.recipe.epochs,
         )
         self.student = self._place(student)
-        frozen = [Frozen(network) for network in self.teachers]
-        teacher = Ensemble(frozen) if len(frozen) > 1 else next(iter(frozen), None)
-        return Objective(self.student, built, teacher).to(self.device)
+        return Objective(self.student, built, bf16=self.precision == "bf16").to(self.device)
+
+    def _teacher(self) -> Teacher | None:
+        """What answers for the teachers, told what is coming."""
+        around = (self.dataset, self.loader, self.objective, self.speed, self.report.note)
+        named = zip(self.teachers, members(self.config), strict=True)
+        made = [choose_teacher(network, told["model"], *around) for network, told in named]
+        return Ensemble(made) if len(made) > 1 else next(iter(made), None)
 
     def phases(self) -> list[Phase]:
         """The recipe's pre-training phases, then its main one."""
@@ -163,6 +181,9 @@ class Session:
             seed=self.config["seed"],
             checkpoints=checkpoints,
             report=self.report,
+            runner=choose_runner(
+                self.objective, self.loader, self.device, self.speed, self.report.note
+            ),
             **options,
         )
 
