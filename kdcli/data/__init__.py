@@ -89,7 +89,8 @@ TABLE: dict[str, Entry] = {
         "kdcli",
     ),
 }
-OPTIONS = {"second_view": ("weak", "strong")}  # what a recipe's [data] may say: values by key
+SIZES = range(8, 513)  # pixels of a side
+OPTIONS = {"second_view": ("weak", "strong"), "size": SIZES}  # what a recipe's [data] may say
 FOLDER = "folder:"  # folder:PATH, with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png
 
 
@@ -141,8 +142,18 @@ def check_options(options: Mapping[str, object]) -> None:
     for key, value in options.items():
         if key not in OPTIONS:
             raise unknown("key of [data]", key, OPTIONS)
-        if value not in OPTIONS[key]:
+        if key == "size":
+            check_size(value)
+        elif value not in OPTIONS[key]:
             raise unknown(f"{key} of [data]", str(value), OPTIONS[key])
+
+
+def check_size(size: object) -> None:
+    """KdcliError for what cannot be the side of the images."""
+    if type(size) is not int or size not in SIZES:
+        raise KdcliError(
+            f"image size is {size}; it must be between {SIZES[0]} and {SIZES[-1]} pixels."
+        )
 
 
 def canonical(name: str) -> str:
@@ -183,8 +194,8 @@ def load(
 
     if train_per_class is not None and train_per_class < 1:
         raise KdcliError(f"train_per_class is {train_per_class}; it must be at least 1.")
-    if size is not None and not 8 <= size <= 512:
-        raise KdcliError(f"image size is {size}; it must be between 8 and 512 pixels.")
+    if size is not None:
+        check_size(size)
     name = canonical(name)
     root = Path(data_dir).expanduser()
     options = {"download": download, "size": size, "train_per_class": train_per_class}

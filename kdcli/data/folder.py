@@ -137,28 +137,20 @@ def _chosen(part: Listing, size: int | None) -> tuple[int, str, str]:
             sizes[picture.size] += 1
     if np.median([min(each) for each in sizes.elements()]) > LARGEST:
         size = size or TABLE["imagenet"].size
-        return (
-            size,
-            CROP,
-            (
-                f"{part.top}: typical images have more than {LARGEST} pixels on their shorter side, so "
-                f"they are streamed: random resized crops of {size}x{size} in training, the centre in "
-                "testing, ImageNet's mean and deviation. --set data.size=32 stretches them instead."
-            ),
+        note = (
+            f"{part.top}: typical images have more than {LARGEST} pixels on their shorter side, "
+            f"so they are streamed: random resized crops of {size}x{size} in training, the centre "
+            "in testing, ImageNet's mean and deviation. --set data.size=32 stretches them instead."
         )
+        return size, CROP, note
     (width, height), _ = sizes.most_common(1)[0]
     usual = width if width == height and 8 <= width <= LARGEST else DEFAULT
     others = len(files) - sizes[usual, usual]
-    if size or not others:
-        return size or usual, STRETCH, ""
-    return (
-        usual,
-        STRETCH,
-        (
-            f"{part.top}: {others:,} of {len(files):,} images are stretched to {usual}x{usual}; "
-            "--set data.size=N chooses another size."
-        ),
+    note = (
+        f"{part.top}: {others:,} of {len(files):,} images are stretched to {usual}x{usual}; "
+        "--set data.size=N chooses another size."
     )
+    return size or usual, STRETCH, "" if size or not others else note
 
 
 def statistics(images: np.ndarray) -> tuple[Triple, Triple]:
