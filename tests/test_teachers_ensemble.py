@@ -12,6 +12,7 @@ from kdcli import losses, models
 from kdcli.engine.objective import Objective, assemble, shows
 from kdcli.engine.session import Session
 from kdcli.engine.teachers import Ensemble, Frozen, together
+from kdcli.engine.train import Report
 from kdcli.ensembles import label, members
 from kdcli.errors import KdcliError
 from kdcli.losses import EachTeacher
@@ -194,7 +195,7 @@ def test_every_member_must_beat_chance(capsys, images, tmp_path):
     config = {**Run(taught[0]).config, "student": "tiny8"}
     config["teacher"] = {"members": [{"model": "tiny16", "path": str(path)} for path in taught]}
     config["recipe"] = {**config["recipe"], "minimize": {"kd": 1.0}, "batch": 16}
-    session = Session(config, tmp_path, "cpu", None)
+    session = Session(config, tmp_path, "cpu", Report())
     scores = iter([{"top1": 90.0}, {"top1": 25.0}])
     session._evaluate = lambda network, images: next(scores)
     with pytest.raises(KdcliError, match=rf"{taught[1].name} scores 25.0 %"):
