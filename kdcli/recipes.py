@@ -57,7 +57,10 @@ class Recipe:
 
         What is minimised before the main phase comes first.
         """
-        phases = [f"{self._sum(p.minimize, settings)} for {p.epochs} epochs" for p in self.pretrain]
+        phases = [
+            f"{self._sum(p.minimize, settings)} for {p.epochs} epoch{'s' * (p.epochs > 1)}"
+            for p in self.pretrain
+        ]
         return ", then ".join([*phases, self._sum(self.minimize, settings)])
 
     def _sum(self, minimize: Mapping[str, float], settings: bool) -> str:
@@ -190,6 +193,12 @@ def _check(recipe: Recipe) -> None:
         for term in table:
             if term not in terms:
                 raise unknown(f"term in [{kind}]", term, terms, "A term is named in 'minimize'.")
+    task = recipe.optimizer.get("task", [])  # what "dot" gives the faster velocity
+    if not isinstance(task, list | tuple) or not task and "task" in recipe.optimizer:
+        raise KdcliError(f"optimizer.task is {task!r}, but must be a list of terms, e.g. ['ce'].")
+    for term in task:
+        if term not in terms:
+            raise unknown("term in optimizer.task", str(term), terms)
     if recipe.epochs < 1 or recipe.batch < 2:
         raise KdcliError(
             f"epochs is {recipe.epochs} and batch {recipe.batch}: at least 1 epoch, and 2 images a "

@@ -26,7 +26,8 @@ def _resnet(depth: int, parameters: int, factor: int = 1) -> Row:
     # The x4 networks quadruple the stages but only double the stem.
     widths = (16 if factor == 1 else 32, 16 * factor, 32 * factor, 64 * factor)
     shape = "-".join(map(str, widths[1:]))
-    summary = f"3 stages of {depth // 6} basic blocks, {shape} wide"
+    blocks = "1 basic block" if depth < 12 else f"{depth // 6} basic blocks"
+    summary = f"3 stages of {blocks}, {shape} wide"
     arguments = {"depth": depth, "widths": widths}
     return Row("resnet", summary, parameters, 0.05, "resnet:ResNet", arguments, RESNET)
 
