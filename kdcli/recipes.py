@@ -193,10 +193,10 @@ def _check(recipe: Recipe) -> None:
         for term in table:
             if term not in terms:
                 raise unknown(f"term in [{kind}]", term, terms, "A term is named in 'minimize'.")
-    task = recipe.optimizer.get("task", [])  # what "dot" gives the faster velocity
-    if not isinstance(task, list | tuple) or not task and "task" in recipe.optimizer:
+    task = recipe.optimizer.get("task")  # the terms with a velocity of their own, under "dot"
+    if task is not None and not (task and isinstance(task, list | tuple)):
         raise KdcliError(f"optimizer.task is {task!r}, but must be a list of terms, e.g. ['ce'].")
-    for term in task:
+    for term in task or ():
         if term not in terms:
             raise unknown("term in optimizer.task", str(term), terms)
     if recipe.epochs < 1 or recipe.batch < 2:
