@@ -126,6 +126,11 @@ class Dataset:
         """Whether images are decoded when they are asked for, and never all in memory."""
         return hasattr(self.train.images, "files")
 
+    @property
+    def fit(self) -> str:
+        """How an image file becomes a square: "stretch" or "crop", see `kdcli.data.crops`."""
+        return getattr(self.train.images, "fit", "stretch")
+
 
 class Status(NamedTuple):
     """What `kdcli datasets` and `kdcli doctor` say of one dataset."""

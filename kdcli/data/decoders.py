@@ -180,8 +180,9 @@ def _close(
         process.kill()  # it holds nothing that could be lost
     for process in processes:
         process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # what it was being told has nowhere to go
+                pipe.close()
     if pinned:
         torch.cuda.synchronize()  # a copy may still be on its way
         torch.cuda.cudart().cudaHostUnregister(rows.data_ptr())
