@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.profiler import profile
 
 from kdcli.bench import memory, ours
@@ -81,6 +82,17 @@ def textbook(setting: Setting, workers: int) -> Variant:
     )
 
 
+def start(variant: Variant, steps: int | None, most: int, device: torch.device) -> Timed:
+    """The first steps of a variant: what they hold, and how many of them fill a turn."""
+    if variant.prepare:
+        variant.prepare(variant.warm + 1)
+    held = memory.peak(lambda: variant.seconds_per_step(1, variant.warm), device)
+    first = variant.seconds_per_step(1, 0)
+    return Timed(
+        variant, held, min(steps, most) if steps else steps_for(first, most, variant.period)
+    )
+
+
 def compare(
     setting: Setting,
     rounds: int,
@@ -104,11 +116,9 @@ def compare(
         total = len(variants) * (1 + rounds)
         for number, variant in enumerate(variants):
             tell(f"first steps: {variant.name}", number / total)
-            held = memory.peak(lambda one=variant: one.seconds_per_step(1, one.warm), device)
-            turn = steps or steps_for(variant.seconds_per_step(1, 0), most)
+            timed.append(start(variant, steps, most, device))
             if variant.prepare:
-                prepared[variant.name] = variant.prepare(turn)
-            timed.append(Timed(variant, held, min(turn, most)))
+                prepared[variant.name] = variant.prepare(timed[-1].steps + 1)
         step, teacher = ours.step_work(variants[1]), ours.teacher_work(setting)
         meter = Meter(device)
 

@@ -5,26 +5,34 @@ Nothing else in this folder knows `Session` and `Trainer`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from kdcli.bench import stand_in
 from kdcli.bench.literal_crd import LiteralCRD
+from kdcli.bench.rates import synchronize
 from kdcli.bench.textbook import Parts
 from kdcli.bench.timing import Variant
 from kdcli.bench.work import Work, count
 from kdcli.data import Dataset
-from kdcli.engine import capture, update
-from kdcli.engine.capture import Captured, Eager
+from kdcli.engine import update
+from kdcli.engine.banked import Banked
+from kdcli.engine.capture import WARM, Captured
+from kdcli.engine.look_ahead import LookAhead
 from kdcli.engine.session import Session, device_of
+from kdcli.engine.speed import Speed
 from kdcli.engine.train import Report, Trainer
 from kdcli.losses.crd import CRD
 from kdcli.models.network import Network
 from kdcli.recipes import Recipe
+
+PLAIN = Speed(capture=False, bank="off", look_ahead=1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Setting:
 class Untrained(Session):
     """A session over data that is already read and a teacher of random weights."""
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: Setting, speed: Speed = PLAIN):
         self.given = setting.dataset
         told = {"model": setting.teacher, "path": ""} if setting.teacher else None
         config = {
@@ -51,6 +59,7 @@ class Untrained(Session):
             "dataset": setting.dataset.name,
             "recipe": setting.recipe.to_dict(),
             "seed": 0,
+            "speed": asdict(speed),
         }
         super().__init__(config, Path(), setting.device, Report())
 
@@ -62,40 +71,81 @@ class Untrained(Session):
         made = stand_in.teacher(told["model"], classes, known.train, known.mean, known.std)
         return self._place(made)
 
-    def ready(self, runner: type[Eager] | type[Captured]) -> Trainer:
+    def ready(self) -> Trainer:
         """The loop, standing at the first epoch of the recipe's main phase."""
-        trainer = self.trainer(runner=runner)
+        trainer = self.trainer()
         trainer.epoch = sum(phase.epochs for phase in self.phases()[:-1])
         return trainer
 
 
-def eager(session: Untrained) -> Variant:
-    """The loop as it runs on any device."""
-    return Variant(
-        "kdcli",
-        "data on the device, no word to the host inside an epoch, one fused optimizer",
-        session.ready(Eager).seconds_per_step,
-    )
-
-
-def captured(session: Untrained) -> Variant:
-    """The same steps as one CUDA graph."""
-    return Variant(
-        "kdcli, captured",
-        "the same step, launched as one CUDA graph",
-        session.ready(Captured).seconds_per_step,
-        warm=capture.WARM + 1,
-    )
-
-
 def variants(setting: Setting) -> list[Variant]:
     """Every way in which kdcli can train this recipe on this device; the plain one first."""
-    made = [eager(Untrained(setting))]
+    what = "data on the device, no word to the host inside an epoch, one fused optimizer"
+    made = [variant("kdcli", what, Untrained(setting))]
     if device_of(setting.device).type == "cuda":
-        session = Untrained(setting)
-        if all(loss.capturable for loss in session.objective.losses.values()):
-            made.append(captured(session))
+        made += on_cuda(setting)
+    place = TemporaryDirectory(prefix="kdcli-bench-")
+    session = Untrained(setting, Speed(bank_dir=place.name))
+    teacher = session.objective.teacher
+    if not isinstance(teacher, Banked):
+        place.cleanup()
+        return made
+    banked = variant("view bank", "the teacher's answers read from a bank of views", session)
+    rows = Rows(teacher, session.device)
+    return [*made, replace(banked, teacher_runs=False, prepare=rows, close=place.cleanup)]
+
+
+def on_cuda(setting: Setting) -> list[Variant]:
+    """The step as a graph, and the teacher ahead of it, where the recipe allows them."""
+    made, session = [], Untrained(setting, replace(PLAIN, capture=True))
+    if captures(session):
+        made.append(variant("captured", "the same step, launched as one CUDA graph", session))
+    session = Untrained(setting, Speed(bank="off"))
+    teacher = session.objective.teacher
+    if isinstance(teacher, LookAhead):
+        how = "captured" if captures(session) else "one kernel at a time"
+        what = f"{how}, the teacher on {teacher.steps} batches at once"
+        made.append(variant("look-ahead", what, session))
     return made
+
+
+def captures(session: Untrained) -> bool:
+    """Whether a session's steps become a CUDA graph."""
+    return session.trainer().make_runner is Captured
+
+
+def variant(name: str, what: str, session: Untrained) -> Variant:
+    """A session's loop."""
+    return Variant(
+        name,
+        what,
+        session.ready().seconds_per_step,
+        warm=WARM + 1 if captures(session) else 0,
+        period=getattr(session.objective.teacher, "steps", 1),
+    )
+
+
+class Rows:
+    """Has the rows of the first steps in a bank, and tells what they cost."""
+
+    def __init__(self, teacher: Banked, device: torch.device):
+        self.teacher, self.device = teacher, device
+        self.column = teacher.bank.column(teacher.columns[0])
+        self.seconds = 0.0
+
+    def __call__(self, steps: int) -> dict[str, float]:
+        """For so many steps: images a second so far, and seconds for every view at that rate."""
+        began, before = time.perf_counter(), self.column.rows
+        for step in range(steps):
+            self.teacher.ahead(0, step)
+        synchronize(self.device)
+        if self.column.rows > before:
+            self.seconds += time.perf_counter() - began
+        rate = self.column.rows / self.seconds
+        return {
+            "bank_images_per_second": rate,
+            "bank_seconds": self.teacher.bank.views / rate,
+        }
 
 
 def step_work(variant: Variant) -> Work:

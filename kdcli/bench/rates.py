@@ -1,4 +1,4 @@
-"""What this machine can do: float32 products a second, bytes copied a second, as measured."""
+"""What this machine can do: operations a second of products, bytes copied a second, as measured."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ SIDES = {"cpu": 1024}  # of the square matrices; other devices need larger ones 
 SIDE = 4096
 BUFFERS = {"cpu": 1 << 28}  # bytes of each buffer: beyond the last cache
 BUFFER = 1 << 30
+BURST = 4  # calls before the device is waited for
 
 
 class Rates(NamedTuple):
     """Measured speeds of one device at the current number of threads."""
 
-    flops: float  # a second: float32 matrix products, 2 for each multiply-add
+    flops: float  # a second: matrix products as precise as convolutions are (TF32 on a GPU)
     bytes: float  # a second: a copy, read and written bytes both counted
 
 
@@ -38,7 +39,9 @@ class Meter:
         self.buffers = [torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2)]
         self.product, self.copied = 2 * side**3, 2 * size
         self.seen: dict[str, list[float]] = {"flops": [], "bytes": []}
-        self._multiply(), self._copy()  # the first calls load and choose kernels
+        self.measure(0.0)  # the first calls load and choose kernels
+        for found in self.seen.values():
+            found.clear()
 
     def _multiply(self) -> None:
         torch.matmul(self.factors[0], self.factors[1], out=self.factors[2])
@@ -47,20 +50,25 @@ class Meter:
         self.buffers[0].copy_(self.buffers[1])
 
     def measure(self, seconds: float = 0.2) -> None:
-        """Take `seconds` for each of the two."""
-        self.seen["flops"].append(self.product / self._each(self._multiply, seconds))
+        """Take `seconds` for each of the two, or one burst of calls if that is longer."""
+        products = torch.backends.cuda.matmul
+        before, products.allow_tf32 = products.allow_tf32, torch.backends.cudnn.allow_tf32
+        try:
+            self.seen["flops"].append(self.product / self._each(self._multiply, seconds))
+        finally:
+            products.allow_tf32 = before
         self.seen["bytes"].append(self.copied / self._each(self._copy, seconds))
 
     def _each(self, call: Callable[[], None], seconds: float) -> float:
         """Mean seconds of a call, over as many as fill the time."""
         synchronize(self.device)
         began, calls = time.perf_counter(), 0
-        while (spent := time.perf_counter() - began) < seconds:
-            for _ in range(4):
+        while not calls or time.perf_counter() - began < seconds:
+            for _ in range(BURST):
                 call()
-            calls += 4
+            calls += BURST
             synchronize(self.device)
-        return spent / calls
+        return (time.perf_counter() - began) / calls
 
     @property
     def rates(self) -> Rates:

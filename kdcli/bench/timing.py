@@ -19,8 +19,9 @@ class Variant:
     # (steps, warm): trains `warm` steps, then `steps` for the seconds of one; waits for the device.
     seconds_per_step: Callable[[int, int], float]
     warm: int = 0  # steps before the loop runs as it will from then on
+    period: int = 1  # steps after which the same work comes again
     teacher_runs: bool = True  # in the step; with a bank it has answered before
-    prepare: Callable[[int], dict[str, float]] | None = None  # for so many steps: what it cost
+    prepare: Callable[[int], dict[str, float]] | None = None  # so many steps; what that cost
     close: Callable[[], None] | None = None
 
 
@@ -38,10 +39,13 @@ class Timed:
         return median(self.seconds)
 
 
-def steps_for(seconds: float, most: int) -> int:
-    """Steps that fill a turn, if one takes `seconds`.
+def steps_for(seconds: float, most: int, period: int = 1) -> int:
+    """Steps that fill a turn if one takes `seconds`: whole periods, `most` if that allows one.
 
     >>> steps_for(3.0, 700), steps_for(0.02, 700), steps_for(0.001, 700), steps_for(3.0, 1)
     (2, 200, 700, 1)
+    >>> steps_for(0.02, 700, period=16), steps_for(0.001, 700, period=16)
+    (208, 688)
     """
-    return min(most, max(FEWEST, round(BLOCK / seconds)))
+    wanted = min(most, max(FEWEST, round(BLOCK / seconds)))
+    return min(-(-wanted // period), max(most // period, 1)) * period

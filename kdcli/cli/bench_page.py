@@ -46,9 +46,7 @@ def show(told: dict[str, Any]) -> None:
     where += f"{'s' if threads > 1 else ''}, torch {machine['torch']}"
     pair = f"{told['teacher']} -> {told['student']}" if told["teacher"] else told["student"]
     if "variants" in told:
-        title = (
-            f"{told['recipe']}, {pair}, batch {told['batch']}, {told['dataset']['name']}, {where}"
-        )
+        title = f"{told['recipe']}, {pair}, batch {told['batch']}, {told['dataset']['name']}"
         columns = ["", "images/s", "ms/step", "spread", "memory", "run", "speed-up", "floor"]
         out.print(table(f"{title}, {where}", columns, map(_row, told["variants"])))
         _explain(told)
@@ -82,6 +80,12 @@ def _part(twin: dict[str, Any]) -> list[object]:
 def _explain(told: dict[str, Any]) -> None:
     step, rates, run = told["step"], told["rates"], told["published_run"]
     lines = [f"{row['name']}: {row['what']}" for row in told["variants"]]
+    lines += [
+        f"{row['name']}: rows beforehand at {row['bank_images_per_second']:,.0f} images/s, not in "
+        f"ms/step; every view of the dataset in {duration(row['bank_seconds'])}, once for all runs."
+        for row in told["variants"]
+        if "bank_seconds" in row
+    ]
     lines += [
         "ms/step: median of the rounds, loading included; spread: slowest less fastest round.",
         "memory: the most that tensors hold in a step beyond what stood before it (activations, "
