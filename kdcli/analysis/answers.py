@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kdcli import data
-from kdcli.data import Dataset, Split
+from kdcli.data import Dataset
 from kdcli.data.assemble import Arrays, digest
 from kdcli.data.loader import test_batches
 from kdcli.engine import checkpoint
@@ -77,8 +77,7 @@ def answers(
     if (kept := _kept(path, key)) is not None:
         return kept
     network, told = weights.read(run.model, model=run.config["student"])
-    mean, std = told.get("mean") or dataset.mean, told.get("std") or dataset.std
-    made = _computed(network, dataset.test, mean, std, device)
+    made = compute(network, told, dataset, device)
     with contextlib.suppress(OSError), replacing(path) as aside:
         aside.write_bytes(state.encode(made._asdict(), json.dumps(key)))
     return made
@@ -93,9 +92,12 @@ def _kept(path: Path, key: Mapping[str, Any]) -> Answers | None:
         return None
 
 
-def _computed(
-    network: Network, split: Split, mean: Any, std: Any, device: torch.device | str
+def compute(
+    network: Network, told: Mapping[str, Any], dataset: Dataset, device: torch.device | str
 ) -> Answers:
+    """What `network` answers; `told`, by its file, may name its own `mean` and `std`."""
+    split = dataset.test
+    mean, std = told.get("mean") or dataset.mean, told.get("std") or dataset.std
     network.to(device, memory_format=torch.channels_last)
     logits, pooled = [], []
     with evaluating(network):

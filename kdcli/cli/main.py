@@ -20,8 +20,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ["teach", "distill", "resume", "probe", "eval", "compare", "export", "demo", "recipes",
-            "models", "datasets", "runs", "bench", "doctor"]  # fmt: skip
+COMMANDS = ["teach", "distill", "resume", "probe", "eval", "compare", "analyse", "export",
+            "predict", "demo", "recipes", "models", "datasets", "runs", "bench",
+            "doctor"]  # fmt: skip
 for _name in COMMANDS:
     importlib.import_module(f"kdcli.cli.{_name}").add_to(app)
 

@@ -1,0 +1,170 @@
+"""How every figure looks, and how it is written: the same numbers give the same bytes.
+
+Colours can be told apart by colour-blind readers: lines and bars take those of Okabe and Ito
+(Color Universal Design, 2008) that stand out on white and on black, magnitudes take viridis,
+signed values take the diverging purple-orange of ColorBrewer.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdcli.errors import ENVIRONMENT, KdcliError
+from kdcli.files import environment_errors, replacing, write_json, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":")
+MAGNITUDE, SIGNED = "viridis", "PuOr"
+INK = "#010203"  # text, axes and ticks; no other element has it, so that a page may recolour it
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "grid.linewidth": 0.4,
+    "grid.alpha": 0.5,
+    "lines.linewidth": 1.6,
+    "image.interpolation": "nearest",
+    "svg.hashsalt": "kdcli",  # element ids from the content, not from the clock
+    "svg.fonttype": "path",  # letters as shapes: every machine shows the same widths
+    "font.family": "DejaVu Sans",  # it comes with matplotlib
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color"), INK),
+}
+DOTS = 150  # an inch, of PNG files and of what is a bitmap inside an SVG
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One figure and the numbers that it shows."""
+
+    name: str  # of its files, without a suffix
+    title: str  # what, and of which runs
+    caption: str  # how to read it, and under which conditions it holds
+    summary: Mapping[str, Any]  # headline numbers, JSON-able
+    columns: Sequence[str]
+    rows: Iterable[Sequence[Any]]  # every number that is drawn; or a generator of them
+    draw: Callable[[], Figure]  # called inside `style`
+
+
+def check_installed() -> None:
+    """KdcliError (environment) unless what draws is there."""
+    if find_spec("matplotlib") is None or find_spec("sklearn") is None:
+        raise KdcliError(
+            "figures need matplotlib and scikit-learn: pip install 'kdcli[figures]'", ENVIRONMENT
+        )
+
+
+def style() -> Any:
+    """A context in which figures are made and written; nobody's own settings show through."""
+    import matplotlib
+
+    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE})
+
+
+def write(piece: Piece, folder: Path) -> list[Path]:
+    """The figure as PNG and SVG, its numbers as CSV and JSON; the files, the PNG first."""
+    with style():
+        figure = piece.draw()
+        _entitle(figure, piece.title)
+        pictures = {kind: rendered(figure, kind) for kind in ("png", "svg")}
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([piece.columns, *piece.rows])
+    told = {"title": piece.title, "caption": piece.caption, **piece.summary}
+    files = {kind: folder / f"{piece.name}.{kind}" for kind in ("png", "svg", "csv", "json")}
+    with environment_errors(str(folder)):
+        for kind, content in pictures.items():
+            with replacing(files[kind]) as aside:
+                aside.write_bytes(content)
+        write_text(files["csv"], table.getvalue())
+        write_json(files["json"], told)
+    return list(files.values())
+
+
+def _entitle(figure: Figure, title: str) -> None:
+    """The title above everything; the layout is settled before it, so that neither meets."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    letters = int(11 * figure.get_figwidth())  # in a line of this size
+    figure.text(0.01, 1.01, wrapped(title, letters), size=11, weight="bold", va="bottom")
+
+
+def rendered(figure: Figure, kind: str, **options: Any) -> bytes:
+    """`figure` as a png or svg file, with neither date nor version in it."""
+    silent = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    content = io.BytesIO()
+    figure.savefig(
+        content, format=kind, dpi=DOTS, metadata=silent, bbox_inches="tight", pad_inches=0.1,
+        **options,
+    )  # fmt: skip
+    return content.getvalue()
+
+
+def canvas(
+    rows: int, columns: int, width: float, height: float, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes [rows, columns]; `width` and `height` of one panel, in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, axes
+
+
+def line(number: int) -> dict[str, Any]:
+    """Colour and dashes of the line with this number; they repeat after 28."""
+    dashes = DASHES[number // len(COLOURS) % len(DASHES)]
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": dashes}
+
+
+def wrapped(text: str, width: int = 26) -> str:
+    """`text` on several lines, for the title of a panel."""
+    import textwrap
+
+    return textwrap.fill(text, width, break_long_words=True)
+
+
+def grid(axes: Axes, axis: str = "both") -> None:
+    """Faint lines behind what is drawn."""
+    axes.grid(True, axis=axis)
+    axes.set_axisbelow(True)
+
+
+def legend_outside(figure: Figure, axes: Axes, markers: float = 1.0) -> None:
+    """One legend for all panels, to the right of them, of what is labelled in `axes`."""
+    told = axes.get_legend_handles_labels()
+    figure.legend(*told, loc="outside right upper", markerscale=markers)
+
+
+def matrix(axes: Axes, values: Any, labels: tuple[Sequence[str], Sequence[str]], text: str) -> None:
+    """Write `values` [R, C] into the cells of a heat map that is drawn already, and its ticks."""
+    below, beside = labels
+    axes.set_xticks(range(len(below)), below, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(beside)), beside)
+    axes.tick_params(length=0)
+    image = axes.images[-1]
+    for row, column in ((r, c) for r in range(len(beside)) for c in range(len(below))):
+        value = values[row][column]
+        red, green, blue, _ = image.cmap(image.norm(value))
+        light = 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
+        axes.text(
+            column, row, text.format(value), ha="center", va="center", fontsize=8,
+            color="#000000" if light else "#FFFFFF",
+        )  # fmt: skip

@@ -1,0 +1,38 @@
+"""A short name for each of several runs, for a figure's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kdcli.ensembles import label, members
+from kdcli.runs import Run
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+    """Each run's recipe, and beside it only what tells the runs apart; else the run's own name."""
+    facts = [_facts(run.config) for run in runs]
+    several = len({fact["student"] for fact in facts}) > 1
+    shown = [
+        [fact["recipe"], fact["student"] if several or not fact["recipe"] else ""] for fact in facts
+    ]
+    for key in ("teacher", "epochs", "seed"):
+        if len(set(map(_joined, shown))) < len(runs) and len({fact[key] for fact in facts}) > 1:
+            shown = [[*parts, fact[key]] for parts, fact in zip(shown, facts, strict=True)]
+    short = [_joined(parts) for parts in shown]
+    return short if len(set(short)) == len(short) else [run.name for run in runs]
+
+
+def _facts(config: Mapping[str, Any]) -> dict[str, str]:
+    teachers = members(config)
+    return {
+        "recipe": "" if config["kind"] == "teach" else config["recipe"]["name"],
+        "student": config["student"],
+        "teacher": f"under {label(teachers)}" if teachers else "",
+        "epochs": f"{config['recipe']['epochs']} epochs",
+        "seed": f"seed {config['seed']}",
+    }
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return " ".join(filter(None, parts))

@@ -1,0 +1,85 @@
+"""The teacher of a finished run: its weights found again, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdcli.analysis.answers import Answers, answers, compute
+from kdcli.data import Dataset
+from kdcli.engine.checkpoint import digest
+from kdcli.ensembles import label, members
+from kdcli.errors import CHECKPOINT, KdcliError
+from kdcli.models import weights
+from kdcli.models.network import Network
+from kdcli.runs import Run
+
+Files = tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What one or more students were distilled under; several files are an ensemble."""
+
+    name: str
+    files: Files
+    models: tuple[str, ...]  # architecture of each file
+    answers: Answers  # of an ensemble: the mean of the logits, features side by side
+
+    def networks(self) -> list[Network]:
+        """Each member, read from its file."""
+        pairs = zip(self.files, self.models, strict=True)
+        return [weights.read(path, model=model)[0] for path, model in pairs]
+
+
+class Teachers:
+    """The teachers of several runs on one dataset, each read and asked once."""
+
+    def __init__(self, dataset: Dataset, data_dir: Path, device: torch.device):
+        self.dataset, self.data_dir, self.device = dataset, data_dir, device
+        self.known: dict[Files, Teacher] = {}
+
+    def of(self, run: Run) -> Teacher:
+        """The teacher of `run`, which has one; KdcliError when its weights are not there."""
+        told = members(run.config)
+        files = tuple(file_of(run, each) for each in told)
+        if files not in self.known:
+            models = tuple(each["model"] for each in told)
+            answered = [self._answers(*pair) for pair in zip(files, models, strict=True)]
+            together = Answers(
+                torch.stack([each.logits for each in answered]).mean(0),
+                torch.cat([each.pooled for each in answered], dim=1),
+                self.dataset.test.labels,
+            )
+            self.known[files] = Teacher(label(told), files, models, together)
+        return self.known[files]
+
+    def _answers(self, path: Path, model: str) -> Answers:
+        run = Run(path.parent)
+        if run.finished and run.model == path:
+            return answers(run, self.data_dir, self.device, self.dataset)
+        network, told = weights.read(path, model=model, classes=len(self.dataset.classes))
+        return compute(network, told, self.dataset, self.device)
+
+
+def file_of(run: Run, told: Mapping[str, Any]) -> Path:
+    """The weights that `run` was distilled under; where they have moved, those beside the run.
+
+    KdcliError (checkpoint) when they are gone, or the file has changed since.
+    """
+    beside = [run.path.parent / told["run"] / run.model.name] if told.get("run") else []
+    there = [path for path in (Path(told["path"]), *beside) if path.is_file()]
+    if not there:
+        raise KdcliError(f"the teacher's weights {told['path']} are gone.", CHECKPOINT)
+    for path in there:
+        if told.get("blake2b") in (None, digest(path)):
+            return path
+    raise KdcliError(
+        f"the teacher's weights {there[0]} have changed since (BLAKE2b is not "
+        f"{told['blake2b'][:8]}...).",
+        CHECKPOINT,
+    )
