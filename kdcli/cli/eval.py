@@ -63,7 +63,7 @@ def evaluate(
             "dataset": (where, "--dataset" if dataset else "its own"),
         },
     )
-    loaded = data.load(where, data_dir)
+    loaded = data.load(where, data_dir, size=pick.size_of(told))
     for note in loaded.notes:
         screen.console.print(f"[yellow]{note}[/yellow]")
     result = _scored(picked.path, network, told, loaded, device)

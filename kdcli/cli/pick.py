@@ -64,6 +64,14 @@ def dataset_of(picked: Picked, told: Mapping[str, Any], asked: str) -> str:
     return where
 
 
+def size_of(told: Mapping[str, Any]) -> int | None:
+    """The side of the images that the network was made for, if its file says it."""
+    import json
+
+    given = json.loads(told["input"])["height"] if "input" in told else told.get("size")
+    return int(given) if given else None
+
+
 def read(picked: Picked, model: str) -> tuple[Any, dict[str, Any]]:
     """The network of `picked` and what its file says of itself; `model` for a bare checkpoint."""
     from kdcli.models import weights
