@@ -58,12 +58,14 @@ class Decoders:
         self.pinned = pinned and _pin(self.rows)
         self.begun: list[Future[None]] = []  # and perhaps not done
         self.orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        processes = [_start(block, size, fit) for _ in range(count)]
+        self.processes = [_start(block, size, fit) for _ in range(count)]
         os.close(block)
-        for process in processes:
+        for process in self.processes:
             threading.Thread(target=_serve, args=(process, self.orders), daemon=True).start()
         # Also when this object is forgotten, and when Python ends.
-        self.close = weakref.finalize(self, _close, processes, self.orders, self.pinned, self.rows)
+        self.close = weakref.finalize(
+            self, _close, self.processes, self.orders, self.pinned, self.rows
+        )
 
     def decode(self, first: int, items: Sequence[Item]) -> list[Future[None]]:
         """Begin to decode `items` into the rows from `first` on; in the order of the calls.
