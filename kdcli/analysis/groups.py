@@ -19,6 +19,13 @@ TEACHER, UNDISTILLED, DISTILLED = "teacher", "undistilled", "distilled"
 # Words in a recipe, which train nothing; and the values of other pairs.
 WORDS = ("recipe.paper", "recipe.summary", "recipe.group", "recipe.teacher", "recipe.pairs")
 
+NEEDED = ("kind", "student", "dataset", "recipe", "seed")  # of a config that can be compared
+
+
+def describes(run: Run) -> bool:
+    """Whether a run's files say what it is and what came out."""
+    return all(key in run.config for key in NEEDED) and "top1" in run.result
+
 
 def labels_alone(config: Mapping[str, Any]) -> bool:
     """Whether a run learnt from labels and nothing else."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from kdcli.analysis.groups import Group
     from kdcli.runs import Run
 
-NEEDED = ("kind", "student", "dataset", "recipe", "seed")  # of a config that can be compared
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
@@ -143,11 +141,12 @@ def _grouped(
 
 def _usable(found: list[Run]) -> tuple[list[Run], list[str]]:
     """Runs that are finished and whole, and a sentence for each other."""
+    from kdcli.analysis.groups import describes
+
     good, notes = [], []
     for run in found:
         try:
-            whole = all(key in run.config for key in NEEDED) and "top1" in run.result
-            if run.finished and whole:
+            if run.finished and describes(run):
                 good.append(run)
             elif not run.finished:
                 notes.append(f"{run.name} is unfinished (kdcli resume {run.name}).")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kdcli.analysis.improvement import Improvement
 
 WIDE = 110  # columns of a terminal from which there is room for everything
-LABEL = 14  # columns of the first one, at least
 __all__ = ["escape", "plain", "progress", "records", "show", "write_csv"]
 
 
@@ -115,11 +114,7 @@ def _section(section: Section) -> None:
     used = [c == 0 or any(line[c] for line in cells) for c in range(len(heads))]
     kept = [[cell for cell, use in zip(line, used, strict=True) if use] for line in cells]
     columns = [escape(head) for head, use in zip(heads, used, strict=True) if use]
-    made = screen.table("", columns, kept, padding=(0, 2, 0, 0))
-    made.columns[0].min_width = LABEL
-    for column in made.columns[1:]:
-        column.justify, column.no_wrap = "right", True
-    screen.out.print(made, width=None if screen.out.is_terminal else 2 * WIDE)
+    screen.print_numbers(columns, kept)
     for note in _notes(section):
         screen.out.print(f"[dim]{escape(note)}[/]")
 

@@ -1,13 +1,19 @@
-"""`kdcli probe DATASET`: what the frozen penultimate features are worth on other images."""
+"""`kdcli probe DATASET [RUN...]`: what frozen penultimate features are worth on other images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdcli.cli import options as o
+from kdcli.errors import KdcliError, unknown
+
+if TYPE_CHECKING:
+    from kdcli.cli.pick import Picked
+
+SOLVERS = ("sgd", "lbfgs", "knn")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,7 +29,24 @@ def probe(
             help="stl10, tinyimagenet, ... (kdcli datasets) or folder:PATH.",
         ),
     ],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            autocompletion=o.complete_run,
+            help="Runs, folders or files, side by side; the newest student if absent.",
+        ),
+    ] = None,
     run: o.RunName = "",
+    solver: Annotated[
+        str,
+        typer.Option(
+            autocompletion=lambda: [*SOLVERS, "all"],
+            help="sgd: as published. lbfgs: logistic regression to its optimum, its weight decay "
+            "chosen on training images. knn: a vote of neighbours, nothing trained. all: each.",
+        ),
+    ] = "sgd",
+    neighbours: Annotated[int, typer.Option(min=1, help="That vote in knn.")] = 20,
     model: Annotated[
         str, typer.Option(help="The architecture of a checkpoint that does not say it.")
     ] = "",
@@ -41,75 +64,67 @@ def probe(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Train a linear classifier on the frozen features of the newest student.
+    """Judge the frozen features of the newest student, or of several runs, on other images.
 
-    Example: kdcli probe stl10   or: kdcli probe tinyimagenet --run teach-resnet32x4-cifar100-s0
+    Results are also kept in each run's folder as probe-DATASET.json.
+
+    Example: kdcli probe stl10   or: kdcli probe tinyimagenet my-teacher my-ce my-crd --solver all
     """
     from kdcli import data, recipes
-    from kdcli.cli import pick, screen, training
+    from kdcli.cli import pick, probe_table, probing, screen, training
 
     screen.quieten(quiet)
     training.limit_threads(threads)
+    solvers = _solvers(solver, any(v is not None for v in (epochs, batch_size, lr, settings)))
     base = recipes.load("probe")
     recipe = training.adjusted(base, epochs, batch_size, lr, settings)
-    picked = pick.pick(run, run_dir)
-    network, told = pick.read(picked, model)
-    origins = {"network": (picked.path, picked.origin), "dataset": (dataset, "argument")}
-    training.show(base, recipe, training.Order(data_dir, run_dir, origins=origins))
+    names = [*(runs or []), *([run] if run else [])]
+    picked = _picked(names, run_dir) if names else [pick.pick("", run_dir)]
+    networks = [(each, *pick.read(each, model)) for each in picked]
+    numbers = [""] if len(picked) == 1 else [f" {n}" for n in range(1, 1 + len(picked))]
+    origins = {f"network{n}": (p.path, p.origin) for n, p in zip(numbers, picked, strict=True)}
+    origins |= {"dataset": (dataset, "argument"), "solver": (", ".join(solvers), "--solver")}
+    if "sgd" in solvers:
+        training.show(base, recipe, training.Order(data_dir, run_dir, origins=origins))
+    else:
+        screen.resolved("", origins)
     loaded = data.load(dataset, data_dir, size=size)
     for note in loaded.notes:
         screen.console.print(f"[yellow]{note}[/yellow]")
-    result = {
-        "network": str(picked.path),
-        "model": network.architecture["name"],
-        "trained_on": told.get("dataset"),
-        "dataset": loaded.name,
-        "seed": seed,
-        **_probed(network, loaded, recipe, seed, device),
-    }
-    _show(result, json)
-
-
-def _probed(network: Any, loaded: Any, recipe: Any, seed: int, device: str) -> dict[str, Any]:
-    """The probe's scores as plain values, its progress on the screen meanwhile."""
-    from dataclasses import asdict
-
-    from rich.progress import Progress
-
-    from kdcli.cli import screen
-    from kdcli.engine.session import device_of
-    from kdcli.transfer.probe import probe as train_classifier
-
-    live = screen.console.is_terminal and not screen.console.quiet
-    with Progress(console=screen.console, disable=not live, transient=True) as bars:
-        task = bars.add_task("probe")
-        result = train_classifier(
-            network,
-            loaded,
-            epochs=recipe.epochs,
-            lr=recipe.lr,
-            milestones=recipe.milestones,
-            batch=recipe.batch,
-            momentum=recipe.optimizer["momentum"],
-            weight_decay=recipe.optimizer["weight_decay"],
-            seed=seed,
-            device=device_of(device),
-            report=lambda done, total, text: bars.update(
-                task, completed=done, total=total, description=text
-            ),
-        )
-    return asdict(result)
-
-
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    from kdcli.cli import screen
-
-    if as_json:
-        screen.emit(result)
+    plan = probing.Plan(solvers, recipe, neighbours, seed, device)
+    found = probing.judge_all(networks, loaded, plan)
+    lines = probe_table.records(found, loaded, as_published=recipe == base)
+    if json:
+        screen.emit(lines[0] if len(lines) == 1 else lines)
         return
-    rows = [
-        [key.replace("_", " "), f"{value:.2f}" if isinstance(value, float) else value]
-        for key, value in result.items()
-    ]
-    screen.out.print(screen.table("", ["probe", ""], rows))
+    probe_table.show(found, lines, loaded)
     screen.console.print("Next: [bold]kdcli eval[/bold], [bold]kdcli export onnx[/bold]")
+
+
+def _solvers(asked: str, trains: bool) -> tuple[str, ...]:
+    """The solvers of a name; KdcliError for none, or for training options that go nowhere."""
+    if asked not in (*SOLVERS, "all"):
+        raise unknown("solver", asked, [*SOLVERS, "all"])
+    if trains and asked not in ("sgd", "all"):
+        raise KdcliError(
+            f"--epochs, --batch-size, --lr and --set are of --solver sgd; {asked} has none of them."
+        )
+    return SOLVERS if asked == "all" else (asked,)
+
+
+def _picked(names: list[str], run_dir: Path) -> list[Picked]:
+    """Each network once; of several, an unfinished run is told and passed over."""
+    from kdcli.cli import pick, screen
+    from kdcli.runs import Run
+
+    found = {}
+    for name in names:
+        folders = [Run(p) for p in (run_dir / name, Path(name)) if (p / "config.json").is_file()]
+        if len(names) > 1 and folders and not folders[0].finished:
+            screen.console.print(f"[yellow]{name} is unfinished: passed over.[/yellow]")
+            continue
+        picked = pick.pick(name, run_dir)
+        found[picked.path.resolve()] = picked
+    if not found:
+        raise KdcliError("none of these runs is finished; kdcli resume NAME ends one.")
+    return list(found.values())

@@ -50,6 +50,25 @@ def table(
     return made
 
 
+def print_numbers(columns: Iterable[str], rows: Iterable[Iterable[str]], words: int = 1) -> None:
+    """A table on standard output whose columns behind the first `words` never fold.
+
+    Where that is no terminal it is as wide as it needs to be.
+    """
+    made = table("", columns, rows, padding=(0, 2, 0, 0))
+    for number, column in enumerate(made.columns):
+        if number < words:
+            column.min_width = 11
+        else:
+            column.justify, column.no_wrap = "right", True
+    if out.is_terminal:
+        out.print(made)
+        return
+    before, out.width = out.width, 250
+    out.print(made)
+    out.width = before
+
+
 def _shown(cell: object) -> str:
     if isinstance(cell, float):
         return f"{cell:.2f}"

@@ -50,18 +50,6 @@ class Protocol:
         return self.lr * self.decay ** sum(epoch >= milestone for milestone in self.milestones)
 
 
-def standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, D] and [M, D], each feature minus its mean, over its deviation, both of `train`."""
-    spread, centre = torch.std_mean(train, dim=0)
-    spread = torch.where(spread > 0, spread, 1)  # a feature that never changes says nothing
-    return (train - centre) / spread, (test - centre) / spread
-
-
-def with_ones(features: Tensor) -> Tensor:
-    """[N, D] -> [N, D + 1]: the bias becomes the last weight."""
-    return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
-
-
 def fit(
     inputs: Tensor, labels: Tensor, classes: int, protocol: Protocol, seed: int
 ) -> Iterator[Tensor]:
