@@ -20,8 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ["teach", "distill", "resume", "probe", "eval", "compare", "analyse", "export",
-            "predict", "demo", "recipes", "models", "datasets", "runs", "bench",
+COMMANDS = ["teach", "distill", "resume", "probe", "eval", "compare", "analyse", "report",
+            "export", "predict", "demo", "bank", "recipes", "models", "datasets", "runs", "bench",
             "doctor"]  # fmt: skip
 for _name in COMMANDS:
     importlib.import_module(f"kdcli.cli.{_name}").add_to(app)
