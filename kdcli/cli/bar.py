@@ -21,7 +21,9 @@ def counting(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
     )
     live = console.is_terminal and not console.quiet
-    with Progress(*columns, console=console, disable=not live, transient=True) as bars:
+    # What is printed meanwhile stays on standard output, which may be a file.
+    options = {"disable": not live, "transient": True, "redirect_stdout": False}
+    with Progress(*columns, console=console, **options) as bars:
         task = bars.add_task(escape(title), total=None)
 
         def report(done: int, total: int, what: str) -> None:

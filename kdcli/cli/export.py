@@ -126,20 +126,24 @@ def _file(
     from dataclasses import asdict
 
     from kdcli import data
+    from kdcli.cli import pick
     from kdcli.cli.bar import counting
     from kdcli.export.onnx import export_onnx
+    from kdcli.export.parity import taken
     from kdcli.export.precision import IMAGES, balanced
     from kdcli.export.pt2 import export_pt2
 
     name, data_dir, images = source
-    loaded = data.load(name, data_dir)
+    loaded = data.load(name, data_dir, size=pick.size_of(told))
     test, train = loaded.test, loaded.train
     if images:
-        test = test._make(part[balanced(test.labels, images)] for part in test)
+        rows = balanced(test.labels, images)
+        test = test._make((taken(test.images, rows), test.labels[rows]))
     if format == "onnx" and chosen["precision"] == "int8":
-        chosen["calibration"] = train.images[balanced(train.labels, IMAGES)]
+        chosen["calibration"] = taken(train.images, balanced(train.labels, IMAGES))
     if format == "pt2":
         chosen = {"input_kind": chosen["input_kind"]}
+    known = {"dataset": loaded.name, "class_names": list(loaded.classes), "fit": loaded.fit}
     with counting("exporting") as report:
         made = (export_onnx if format == "onnx" else export_pt2)(
             network,
@@ -148,7 +152,7 @@ def _file(
             labels=test.labels,
             mean=told.get("mean") or loaded.mean,
             std=told.get("std") or loaded.std,
-            info={"dataset": loaded.name, "class_names": list(loaded.classes), **told},
+            info={**known, **told},
             timed=True,
             report=report,
             **chosen,

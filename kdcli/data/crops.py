@@ -15,10 +15,10 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from kdcli.data.assemble import CROP
-from kdcli.data.decode import BILINEAR, opened
+from kdcli.data.decode import BILINEAR, opened, rgb
 from kdcli.errors import DATA, KdcliError
 
 AREA = (0.08, 1.0)  # share of the image
@@ -63,26 +63,31 @@ def centre(picture: Image.Image, size: int) -> Image.Image:
     return picture.resize(resized, BILINEAR).crop(_middle(*resized, size, size))
 
 
-def read(path: Path) -> Image.Image:
-    """A decoded image, RGB; KdcliError (data) naming a file that is damaged, missing or none."""
+def read(path: Path, turn: bool = False) -> Image.Image:
+    """A decoded image, RGB; KdcliError (data) naming a file that is damaged, missing or none.
+
+    `turn`: as its camera says it was held (EXIF). The published protocols train without it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which no pixel depends on
         with opened(path, str(path)) as picture:
             try:
-                return picture.convert("RGB")
+                return rgb(ImageOps.exif_transpose(picture) if turn else picture)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 raise KdcliError(
                     f"{path} is damaged ({error}): replace or remove it.", DATA
                 ) from error
 
 
-def square(path: Path, size: int, fit: str, key: str | None) -> np.ndarray:
+def square(
+    path: Path, size: int, fit: str, key: str | None = None, turn: bool = False
+) -> np.ndarray:
     """A file as [size, size, 3] uint8.
 
     `fit`: "stretch" resizes the whole image; "crop" takes the box that `key` decides, or the centre
     where it is None. The same key gives the same box on every machine.
     """
-    picture = read(path)
+    picture = read(path, turn)
     if fit == CROP and key is None:
         picture = centre(picture, size)
     elif fit == CROP:

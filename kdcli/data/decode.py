@@ -21,6 +21,7 @@ from kdcli.errors import DATA, ENVIRONMENT, KdcliError
 
 CHUNK = 128  # images a task
 BILINEAR = Image.Resampling.BILINEAR
+KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def cores() -> int:
@@ -82,6 +83,19 @@ def opened(source: BinaryIO | Path, where: str) -> Image.Image:
         raise KdcliError(f"{where} is no readable image: replace or remove it.", DATA) from error
 
 
+def rgb(picture: Image.Image) -> Image.Image:
+    """RGB of 8 bits, from any mode: transparency is dropped, an animation's first image taken.
+
+    PIL cuts 16-bit grey at 255, so that a whole picture turns white; here it is divided by 257.
+    """
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        values = np.asarray(picture).astype(np.int64).clip(0, 65535)
+        if picture.mode != "I" or values.max(initial=0) > 255:
+            values = (values + 128) // 257
+        picture = Image.fromarray(values.astype(np.uint8))
+    return picture.convert("RGB")
+
+
 def decode(read: Callable[[str], bytes], files: Sequence[str], size: int, top: str) -> np.ndarray:
     """Files -> [N, 3, size, size] uint8, RGB, stretched where they differ from `size`.
 
@@ -94,7 +108,7 @@ def decode(read: Callable[[str], bytes], files: Sequence[str], size: int, top: s
         where = f"{top}/{files[row]}"
         picture = opened(io.BytesIO(read(files[row])), where)
         try:
-            picture = picture.convert("RGB")
+            picture = rgb(picture)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise KdcliError(
                 f"{where} is damaged ({error}): replace or remove it.", DATA

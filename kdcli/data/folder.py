@@ -16,11 +16,10 @@ import numpy as np
 
 from kdcli.data import FOLDER, TABLE, Triple
 from kdcli.data.assemble import CROP, STRETCH, Arrays, Listing, Raw, first_of_each, kept
-from kdcli.data.decode import decode, memory, opened
+from kdcli.data.decode import KINDS, decode, memory, opened
 from kdcli.data.trees import Folder
 from kdcli.errors import DATA, KdcliError
 
-KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 TESTS = ("test", "val", "valid", "validation")
 DEFAULT, LARGEST = 32, 128  # pixels; a size beyond the largest has to be asked for
 SHARE = 0.25  # of the memory, that the images of a dataset may take

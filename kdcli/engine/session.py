@@ -229,6 +229,7 @@ class Session:
             "mean": list(data_set.mean),
             "std": list(data_set.std),
             "size": data_set.size,
+            "fit": data_set.fit,
             "recipe": self.recipe.name,
             "teacher": (self.config.get("teacher") or {}).get("model"),
             "seed": self.config["seed"],

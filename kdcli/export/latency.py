@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from kdcli.export.parity import Answer, Report
+from kdcli.export.parity import Answer, Report, taken
 
 BATCHES = (1, 64)
 WARMUP = 2
@@ -37,19 +38,19 @@ def measure(
     for number, size in enumerate(BATCHES):
         if report:
             report(number, len(BATCHES), f"timing batches of {size}")
-        batch = images[[row % len(images) for row in range(size)]].contiguous()
-        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        batch = taken(images, torch.arange(size) % len(images))
+        spent: dict[str, list[float]] = {name: [] for name in contenders}
         began = time.perf_counter()
         for turn in range(WARMUP + MOST):
             for name, answer in contenders.items():
                 start = time.perf_counter()
                 answer(batch)
                 if turn >= WARMUP:
-                    taken[name].append(time.perf_counter() - start)
+                    spent[name].append(time.perf_counter() - start)
             if turn + 1 >= WARMUP + LEAST and time.perf_counter() - began > BUDGET:
                 break
         lines += [
             Latency(name, size, 1000 * statistics.median(seconds), len(seconds))
-            for name, seconds in taken.items()
+            for name, seconds in spent.items()
         ]
     return lines

@@ -19,6 +19,8 @@ from kdcli.models.network import Network
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+    from kdcli.data.pictures import Pictures
+
 BATCHES = (1, 2, 7, 64)  # then 64 again and again: a batch size fixed in the graph shows
 RELATIVE = 1e-4  # of the largest logit, which counts as 1 at least
 NEAR_TIE = 1e-3  # logits: two best answers closer than this may change places
@@ -57,6 +59,13 @@ def torch_answers(network: Network, mean: Sequence[float], std: Sequence[float])
     return answer
 
 
+def taken(images: Tensor | Pictures, rows: Tensor) -> Tensor:
+    """These rows of a split, [n] -> [n, 3, H, W] uint8; decoded now if it is streamed."""
+    if isinstance(images, Tensor):
+        return images[rows]
+    return torch.cat([images[row : row + 1] for row in rows.tolist()])
+
+
 def _spans(count: int) -> Iterator[slice]:
     """`count` rows in batches of 1, 2, 7, 64, 64, ..."""
     start, step = 0, 0
@@ -89,7 +98,7 @@ def compare(file: Tensor, torch_: Tensor, images: int, labels: Tensor | None) ->
 def measure(
     file: Answer,
     network: Answer,
-    images: Tensor,
+    images: Tensor | Pictures,
     labels: Tensor | None,
     report: Report | None = None,
 ) -> Parity:
@@ -98,7 +107,7 @@ def measure(
     rows = torch.arange(max(count, sum(BATCHES))) % count
     found, expected = [], []
     for span in _spans(len(rows)):
-        part = images[rows[span]]
+        part = images[span] if span.stop <= count else taken(images, rows[span])
         expected.append(network(part))
         found.append(file(part))
         if report:

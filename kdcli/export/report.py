@@ -69,7 +69,8 @@ class Finding:
                 "range": [0, 255 if kind == UINT8 else 1],
                 "height": height,
                 "width": width,
-                "resize": "stretched to height x width, bilinear",  # as kdcli.data.decode does
+                "fit": subject.info.get("fit", "stretch"),  # `kdcli.data.crops`
+                "resize": "bilinear",
                 "normalisation": "inside the graph",
             },
             "output": {"name": "logits", "classes": subject.classes},

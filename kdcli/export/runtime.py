@@ -27,7 +27,7 @@ def evaluate_onnx(
     began = time.perf_counter()
     session = open_session(path, torch.get_num_threads())
     wants = pixels(session, path)
-    wanted, given = [3, wants.height, wants.width], list(split.images.shape[1:])
+    wanted, given = [3, wants.size, wants.size], list(split.images.shape[1:])
     if given != wanted:
         shapes = ["x".join(map(str, shape)) for shape in (wanted, given)]
         raise KdcliError(f"{path} takes images of {shapes[0]}, not {shapes[1]}.", DATA)

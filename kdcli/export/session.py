@@ -23,8 +23,8 @@ class Pixels:
     """The images that a file takes."""
 
     kind: str  # "uint8": 0 to 255, or "float": 0 to 1
-    height: int  # pixels
-    width: int
+    size: int  # height and width, pixels
+    fit: str  # how an image becomes so: "stretch" or "crop", see `kdcli.data.crops`
 
 
 def open_session(model: Path | bytes, threads: int = 0) -> InferenceSession:
@@ -76,7 +76,7 @@ def pixels(session: InferenceSession, path: Path) -> Pixels:
             CHECKPOINT,
         )
     given = json.loads(told)
-    return Pixels(given["type"], given["height"], given["width"])
+    return Pixels(given["type"], given["height"], given.get("fit", "stretch"))
 
 
 def class_names(session: InferenceSession) -> list[str] | None:
