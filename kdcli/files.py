@@ -24,6 +24,21 @@ def checked_name(name: str, kind: str = "name") -> str:
     return name
 
 
+def checked_folder(path: Path) -> None:
+    """The run folder `path` must take files before anything long begins; else KdcliError (6)."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError as error:
+        raise KdcliError(
+            f"cannot make the run folder {path}: {error.strerror}.", ENVIRONMENT
+        ) from error
+    if not writable:
+        raise KdcliError(
+            f"the run folder {path} cannot be written; choose another with --run-dir.", ENVIRONMENT
+        )
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)

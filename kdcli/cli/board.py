@@ -26,6 +26,7 @@ WAITING, RUNNING, DONE, FAILED, STOPPING, HALTED = (
 )  # fmt: skip
 FIRST = (RUNNING, STOPPING, FAILED, WAITING, HALTED, DONE)  # where not all fit on the terminal
 COLOURS = {RUNNING: "bold", DONE: "green", FAILED: "red", STOPPING: "yellow", HALTED: "yellow"}
+LEAST = ("step", "images/s", "train", "best", "epoch")  # left out in turn on a narrow terminal
 AROUND = 6  # lines of the terminal that are not runs: title, header, sum, and room for a message
 
 
@@ -112,24 +113,32 @@ class Board:
         if len(shown) > room:
             chosen = sorted(shown, key=lambda job: FIRST.index(job.state))[:room]
             shown = [job for job in self.jobs if job in chosen]
-        columns = ["", "state", "epoch", "step", "images/s", "left", "train", "test", "best"]
-        rows = table(escape(self.common), columns, [self._row(job) for job in shown])
-        return Group(rows, Text(self._sum(), style="dim"))
+        rows, unbounded = [self._row(job) for job in shown], console.options.update(width=10_000)
+        for left_out in range(len(LEAST) + 1):
+            columns = [name for name in rows[0] if name not in LEAST[:left_out]]
+            made = table(escape(self.common), columns, [[row[c] for c in columns] for row in rows])
+            if console.measure(made, options=unbounded).maximum <= console.width:
+                break
+        return Group(made, Text(self._sum(), style="dim"))
 
-    def _row(self, job: Job) -> list[str]:
+    def _row(self, job: Job) -> dict[str, str]:
         pace, colour = job.pace, COLOURS.get(job.state, "dim")
-        name = escape(job.run.name.removeprefix(f"{self.common}-"))
-        row = [name, f"[{colour}]{job.state}[/{colour}]"]
+        state = "starting" if job.state == RUNNING and not pace else job.state
         at = job.log[-1]["epoch"] if job.log else 0
-        row.append(f"{at}/{pace.epochs}" if pace else str(at) if at else "")
+        row = {
+            "": escape(job.run.name.removeprefix(f"{self.common}-")),
+            "state": f"[{colour}]{state}[/{colour}]",
+            "epoch": f"{at}/{pace.epochs}" if pace else str(at) if at else "",
+        }
         if job.state == RUNNING and pace and pace.speed:
-            share = (pace.done - at * pace.steps) / pace.steps
-            row += [f"{share:4.0%}", f"{pace.rate:8,.0f}", duration(pace.left)]
+            row["step"] = f"{(pace.done - at * pace.steps) / pace.steps:4.0%}"
+            row["images/s"] = f"{pace.rate:8,.0f}"
+            row["left"] = duration(pace.left)
         else:
-            row += ["", "", ""]
-        row.append(f"{job.means['top1']:.1f}" if job.means else "")
-        row.append(f"{job.log[-1]['test']['top1']:.2f}" if job.log else "")
-        row.append(f"{job.best:.2f}" if job.log else "")
+            row |= {"step": "", "images/s": "", "left": ""}
+        row["train"] = f"{job.means['top1']:.1f}" if job.means else ""
+        row["test"] = f"{job.log[-1]['test']['top1']:.2f}" if job.log else ""
+        row["best"] = f"{job.best:.2f}" if job.log else ""
         return row
 
     def _sum(self) -> str:

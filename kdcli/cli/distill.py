@@ -80,6 +80,7 @@ def distill(
     from kdcli.cli import grid, screen, training
     from kdcli.cli.teachers import find, shown
     from kdcli.ensembles import members
+    from kdcli.files import checked_folder
     from kdcli.settings import for_pair, variants
 
     screen.quieten(quiet)
@@ -98,7 +99,7 @@ def distill(
         allow_weak_teacher,
         logs.chosen(log),
     )
-    training.checked_folder(run_dir)
+    checked_folder(run_dir)
     for text in recipes.conflicts(recipes.parts(recipe)):
         screen.console.print(f"[yellow]{text}[/yellow]")
     told, origin = None, "the recipe has none"

@@ -52,6 +52,7 @@ def teach(
     """
     from kdcli import data, logs, models, recipes
     from kdcli.cli import grid, screen, training
+    from kdcli.files import checked_folder
     from kdcli.settings import variants
 
     screen.quieten(quiet)
@@ -65,7 +66,7 @@ def teach(
         data_dir, run_dir, device, threads, name, resume, overwrite, dry_run, json,
         log=logs.chosen(log),
     )  # fmt: skip
-    training.checked_folder(run_dir)
+    checked_folder(run_dir)
     numbers = grid.parse_seeds(seeds, seed)
     grid.share(order, jobs, len(plans) * len(numbers))
     order.origins = {

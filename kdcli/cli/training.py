@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -129,16 +128,11 @@ def train(cell: Cell, order: Order) -> dict[str, Any]:
 
 def place(cell: Cell, order: Order) -> Path:
     """The folder of a run."""
-    name = "-".join(filter(None, [order.name or _default_name(cell.config), cell.label]))
-    return order.run_dir / checked_name(name, "run name")
-
-
-def _default_name(config: Mapping[str, Any]) -> str:
-    teacher = (config.get("teacher") or {}).get("model", "")
-    return runs.default_name(
-        config["kind"], config["recipe"]["name"], teacher, config["student"], config["dataset"],
-        config["seed"],
-    )  # fmt: skip
+    config = cell.config
+    teacher, recipe = (config.get("teacher") or {}).get("model", ""), config["recipe"]["name"]
+    where = teacher, config["student"], config["dataset"], config["seed"]
+    name = order.name or runs.default_name(config["kind"], recipe, *where)
+    return order.run_dir / checked_name("-".join(filter(None, [name, cell.label])), "run name")
 
 
 def _cleared(run: Run) -> Run:
@@ -196,26 +190,10 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
         display.expect(sum(p.epochs for p in phases), session.loader.steps, session.recipe.batch)
         try:
             images = session.loader.steps * session.recipe.batch
-            with Logs(order.log, run, images, display.note) as logs, display:
+            logs = Logs(order.log, run, images, display.note, console.quiet)
+            with logs, display:
                 return session.run(run, stop, logs)
         except KdcliError as error:
             if error.code != STOPPED:
                 raise
             raise KdcliError(f"{error} Go on with: kdcli resume {run.name}", STOPPED) from None
-
-
-def checked_folder(path: Path) -> None:
-    """The run folder must take files before anything long begins."""
-    from kdcli.errors import ENVIRONMENT
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path, os.W_OK)
-    except OSError as error:
-        raise KdcliError(
-            f"cannot make the run folder {path}: {error.strerror}.", ENVIRONMENT
-        ) from error
-    if not writable:
-        raise KdcliError(
-            f"the run folder {path} cannot be written; choose another with --run-dir.", ENVIRONMENT
-        )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import io
 import json
 import pkgutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -21,6 +23,7 @@ from kdcli.files import write_json
 from kdcli.runs import Run
 from kdcli.settings import flatten
 
+LONGEST = 200  # characters of a service's error that are shown
 PROJECT = "kdcli"  # the group of runs in a service, unless its own environment variable names one
 FINISHED, INTERRUPTED, FAILED = "finished", "interrupted", "failed"
 
@@ -92,7 +95,15 @@ class Logs:
     folder remembers ids, and the last epoch that each service knows.
     """
 
-    def __init__(self, asked: tuple[str, ...], run: Run, images: int, note: Callable[[str], None]):
+    def __init__(
+        self,
+        asked: tuple[str, ...],
+        run: Run,
+        images: int,  # an epoch, for images_per_second
+        note: Callable[[str], None],
+        quiet: bool = False,
+    ):
+        self.out = io.StringIO() if quiet else None  # where services print; None: standard error
         self.run, self.images, self.note = Run(run.path), images, note  # its config is written now
         self.services: dict[str, Service] = {}
         self.told: dict[str, dict[str, Any]] = {}  # by service: its id, and the last epoch it knows
@@ -142,12 +153,19 @@ class Logs:
 
     @contextlib.contextmanager
     def _spared(self, name: str) -> Iterator[None]:
-        """A service that fails is left out from then on, and a person is told once."""
+        """A service that fails is left out from then on, and a person is told once.
+
+        Standard output is for results alone: what a service prints goes to standard error.
+        """
+        out = self.out or sys.stderr
         try:
-            yield
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+                yield
         except Exception as error:
             self.services.pop(name, None)
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if len(reason) > LONGEST:
+                reason = f"{reason[:LONGEST].rstrip()} ..."
             self.note(f"The log to {name} failed ({reason}); training goes on without it.")
 
 

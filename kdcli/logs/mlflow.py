@@ -1,4 +1,4 @@
-"""MLflow: a run of the experiment `kdcli`, or of the one that MLFLOW_EXPERIMENT_NAME names.
+"""MLflow: a run of the experiment `kdcli`, or of MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID.
 
 MLFLOW_TRACKING_URI says where the server is, as for every other user of MLflow.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from kdcli.logs import FAILED, FINISHED, INTERRUPTED, PROJECT, hyperparameters
 from kdcli.runs import Run
 
+PATIENCE = 60.0  # seconds to wait for another run that opens the same database
 STATUS = {FINISHED: "FINISHED", INTERRUPTED: "KILLED", FAILED: "FAILED"}
 
 
@@ -20,16 +21,21 @@ class Log:
 
     def begin(self, run: Run, known: str) -> str:
         import mlflow
+        from filelock import FileLock
 
         self.mlflow = mlflow
-        if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys():
-            mlflow.set_experiment(PROJECT)
+        if mlflow.active_run():  # of a run before this one in the process, whose log failed
+            mlflow.end_run("FAILED")
+        number = os.environ.get("MLFLOW_EXPERIMENT_ID")
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        # one at a time: two that make the tables of a new database at once spoil it for good
+        with FileLock(run.path.parent / ".mlflow.lock", timeout=PATIENCE):
+            mlflow.set_experiment(None if number else name, experiment_id=number)
         if known:  # MLflow refuses parameters that changed, and a resume may change the machine
             return mlflow.start_run(run_id=known).info.run_id
         begun = mlflow.start_run(run_name=run.name)
-        config = run.config
-        mlflow.log_params(hyperparameters(config))
-        mlflow.log_dict(config, "config.json")
+        mlflow.log_params(hyperparameters(run.config))
+        mlflow.log_dict(run.config, "config.json")
         return begun.info.run_id
 
     def epoch(self, number: int, when: float, values: Mapping[str, float]) -> None:
