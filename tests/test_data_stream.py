@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from kdcli import data
-from kdcli.data import ahead, decoders, folder
+from kdcli.data import ahead, folder
 from kdcli.data.crops import RATIO, centre, random_box
 from kdcli.data.loader import Loader, normalise, test_batches
 from kdcli.data.plan import plan
@@ -24,10 +24,8 @@ SIZE = 132  # more than 128, so that images are cropped
 
 
 @pytest.fixture(autouse=True)
-def one_worker():
-    decoders.set_workers(1)
-    yield
-    decoders.set_workers(None)
+def one_worker(monkeypatch):
+    monkeypatch.setenv("KDCLI_WORKERS", "1")
 
 
 def draw(top, low, high, train=7, test=4, kind="jpg"):
@@ -92,7 +90,9 @@ def test_a_streamed_batch_holds_the_crops_that_its_plan_says(photographs):
     assert position == 21 and {0, 1} == set(drawn.view[0].tolist())
 
 
-def test_neither_workers_nor_a_resume_nor_an_epoch_left_early_change_a_batch(photographs):
+def test_neither_workers_nor_a_resume_nor_an_epoch_left_early_change_a_batch(
+    photographs, monkeypatch
+):
     dataset = load(photographs)
     source = stream(dataset, views=2)
     whole = list(source.batches(1))
@@ -100,11 +100,11 @@ def test_neither_workers_nor_a_resume_nor_an_epoch_left_early_change_a_batch(pho
     assert not torch.equal(whole[0].images, whole[0].others[0])
     next(source.batches(0))
     assert all_same(source.batches(1), whole)
-    decoders.set_workers(3)
+    monkeypatch.setenv("KDCLI_WORKERS", "3")
     other = stream(dataset, views=2)
     for first in (1, 2, 3):
         assert all_same(other.batches(1, first), whole[first:])
-    assert len(other.decoders.rows) == 3 * 2 * 8
+    assert other.decoders.count == 3 and len(other.decoders.rows) == 3 * 2 * 8
 
 
 def test_two_ranks_together_stream_the_batch_of_one(photographs):
@@ -204,13 +204,12 @@ def test_a_worker_that_is_killed_ends_the_epoch_and_says_so(photographs):
     assert caught.value.code == ENVIRONMENT
 
 
-def test_no_worker_outlives_the_process_that_started_it(photographs):
+def test_no_worker_outlives_the_process_that_started_it(photographs, monkeypatch):
+    monkeypatch.setenv("KDCLI_WORKERS", "2")
     program = f"""
 import os, signal, sys
 from kdcli import data
-from kdcli.data import decoders
 from kdcli.data.stream import Stream
-decoders.set_workers(2)
 dataset = data.load("folder:{photographs}", "/nowhere", size={SIZE})
 source = Stream(dataset, batch=8, seed=5, device="cpu")
 next(source.batches(0))
@@ -255,6 +254,12 @@ def test_waiting_for_the_workers_is_measured_and_told_once(photographs, monkeypa
     for epoch in (0, 1):
         list(source.batches(epoch))
     assert len(told) == 1 and "training waits for it" in told[0] and "workers" in told[0]
+
+
+def test_a_number_of_workers_that_cannot_be_is_refused(photographs, monkeypatch):
+    monkeypatch.setenv("KDCLI_WORKERS", "many")
+    with pytest.raises(KdcliError, match="KDCLI_WORKERS is 'many'"):
+        next(stream(load(photographs)).batches(0))
 
 
 def test_which_folders_are_streamed(tmp_path):

@@ -35,6 +35,7 @@ def evaluate(
     ] = False,
     device: o.Device = "auto",
     threads: o.Threads = None,
+    workers: o.Workers = None,
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
     json: o.Json = False,

@@ -49,6 +49,15 @@ def complete_log(incomplete: str) -> list[str]:
     return [f"{head}{comma}{name}" for name in logs.names() if name.startswith(tail)]
 
 
+def set_workers(count: int | None) -> int | None:
+    """Tell whoever decodes images, in this process and in those it starts."""
+    import os
+
+    if count:
+        os.environ["KDCLI_WORKERS"] = str(count)
+    return count
+
+
 DataDir = Annotated[
     Path,
     typer.Option(
@@ -64,6 +73,16 @@ Device = Annotated[str, typer.Option(rich_help_panel=PLACES, help="auto, cpu, cu
 Threads = Annotated[
     int | None,
     typer.Option(rich_help_panel=PLACES, min=1, help="CPU threads; the machine's cores if absent."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        rich_help_panel=PLACES,
+        min=1,
+        envvar="KDCLI_WORKERS",
+        callback=set_workers,
+        help="Processes that decode streamed images; the cores but one if absent.",
+    ),
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT, help="Say nothing but the result.")

@@ -21,6 +21,7 @@ def resume(
     ] = "",
     device: o.Device = "auto",
     threads: o.Threads = None,
+    workers: o.Workers = None,
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
     log: o.Log = "",

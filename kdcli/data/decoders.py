@@ -33,18 +33,16 @@ GRACE = 2.0  # seconds in which a worker that was asked to end has to
 Order = tuple["Future[None]", str]  # what to keep, and what to tell the worker
 Item = tuple[str, str | None]  # a file, and what decides its random crop, if one is wanted
 
-_asked: int | None = None
-
-
-def set_workers(count: int | None) -> None:
-    """How many processes each stream starts, as `torch.set_num_threads` says it of threads."""
-    global _asked
-    _asked = count
-
 
 def workers(world: int = 1) -> int:
-    """What was asked for, else this process's share of the cores: all but one, at most 32."""
-    return _asked or max(1, min(MOST, cores() // world - 1))
+    """Processes to start: KDCLI_WORKERS, else this process's share of the cores but one, up to 32.
+
+    The environment says it, so that processes of several runs know too.
+    """
+    asked = os.environ.get("KDCLI_WORKERS", "")
+    if asked and not (asked.isdecimal() and int(asked)):
+        raise KdcliError(f"KDCLI_WORKERS is {asked!r}; it must be a whole number of at least 1.")
+    return int(asked or 0) or max(1, min(MOST, cores() // world - 1))
 
 
 class Decoders:
