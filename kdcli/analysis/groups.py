@@ -24,7 +24,13 @@ NEEDED = ("kind", "student", "dataset", "recipe", "seed")  # of a config that ca
 
 def describes(run: Run) -> bool:
     """Whether a run's files say what it is and what came out."""
-    return all(key in run.config for key in NEEDED) and "top1" in run.result
+    if not all(key in run.config for key in NEEDED) or "top1" not in run.result:
+        return False
+    try:
+        recipes.from_dict(run.config["recipe"])
+    except (KdcliError, TypeError):  # written by another version
+        return False
+    return True
 
 
 def labels_alone(config: Mapping[str, Any]) -> bool:
@@ -38,10 +44,7 @@ def labels_alone(config: Mapping[str, Any]) -> bool:
 
 
 def role(config: Mapping[str, Any]) -> str:
-    """What a run is in a comparison: teacher, undistilled or distilled.
-
-    A student without a teacher that minimises more than cross-entropy (ONE) counts as distilled.
-    """
+    """What a run is in a comparison; ONE, which needs no teacher, counts as distilled."""
     if config["kind"] == "teach":
         return TEACHER
     return UNDISTILLED if labels_alone(config) else DISTILLED

@@ -46,7 +46,7 @@ def probe(
             "chosen on training images. knn: a vote of neighbours, nothing trained. all: each.",
         ),
     ] = "sgd",
-    neighbours: Annotated[int, typer.Option(min=1, help="That vote in knn.")] = 20,
+    neighbours: Annotated[int, typer.Option(min=1, help="How many vote in knn.")] = 20,
     model: Annotated[
         str, typer.Option(help="The architecture of a checkpoint that does not say it.")
     ] = "",
@@ -72,6 +72,7 @@ def probe(
     """
     from kdcli import data, recipes
     from kdcli.cli import pick, probe_table, probing, screen, training
+    from kdcli.engine.session import device_of
 
     screen.quieten(quiet)
     training.limit_threads(threads)
@@ -91,7 +92,7 @@ def probe(
     loaded = data.load(dataset, data_dir, size=size)
     for note in loaded.notes:
         screen.console.print(f"[yellow]{note}[/yellow]")
-    plan = probing.Plan(solvers, recipe, neighbours, seed, device)
+    plan = probing.Plan(solvers, recipe, neighbours, seed, device_of(device))
     found = probing.judge_all(networks, loaded, plan)
     lines = probe_table.records(found, loaded, as_published=recipe == base)
     if json:

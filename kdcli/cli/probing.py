@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kdcli.errors import KdcliError
 
 if TYPE_CHECKING:
+    import torch
+
     from kdcli.cli.pick import Picked
     from kdcli.cli.probe_table import Probed
     from kdcli.data import Dataset
@@ -20,7 +22,7 @@ class Plan(NamedTuple):
     recipe: Recipe  # of sgd
     neighbours: int  # of knn
     seed: int
-    device: str
+    device: torch.device
 
 
 def judge_all(
@@ -50,7 +52,6 @@ def _judged(
 
     from kdcli.cli import screen
     from kdcli.cli.probe_table import Probed
-    from kdcli.engine.session import device_of
     from kdcli.transfer import features, kept
 
     live = screen.console.is_terminal and not screen.console.quiet
@@ -61,7 +62,7 @@ def _judged(
         def report(done: int, total: int, text: str) -> None:
             bars.update(task, completed=done, total=total, description=f"{name}: {text}")
 
-        frozen = features.freeze(network, loaded, device_of(plan.device))
+        frozen = features.freeze(network, loaded, plan.device)
         results = {}
         for solver in plan.solvers:
             bars.reset(task, description=f"{name}: {solver}")
