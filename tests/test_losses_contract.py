@@ -35,14 +35,14 @@ def batch(rows: int, views: int) -> Batch:
     return Batch(pixels(rows, 9), index % 3, index, zeros, torch.tensor(0), others)
 
 
-def build(name: str) -> Made:
+def build(name: str, **arguments: object) -> Made:
     torch.manual_seed(0)
     student = models.build("tiny8", classes=CLASSES)
     teacher = models.build(TEACHERS.get(name, "tiny16"), classes=CLASSES).eval()
     with torch.no_grad():
         shown = [network.eval().features(pixels(2, 1)) for network in (student, teacher)]
     ctx = Context(*shown, teacher, CLASSES, torch.arange(IMAGES) % 3, 240)
-    loss = losses.build(name, ctx, **SMALL.get(name, {}))
+    loss = losses.build(name, ctx, **{**SMALL.get(name, {}), **arguments})
     return Made(loss, loss.wrap(student).train(), teacher)
 
 
@@ -105,6 +105,19 @@ def test_what_a_loss_declares_to_read_is_all_it_reads(name):
 def test_a_loss_declares_nothing_that_it_does_not_read(name, field):
     with pytest.raises((TypeError, AttributeError)):
         run(build(name), 8, reads=losses.load(name).reads - {field} | {"others"})
+
+
+REALS = [
+    (name, key)
+    for name in NAMES
+    for key, value in losses.hyperparameters(name).items()
+    if isinstance(value, float)
+]
+
+
+@pytest.mark.parametrize(("name", "key"), REALS)
+def test_a_whole_number_may_be_set_where_a_real_one_stands(name, key):
+    assert run(build(name, **{key: 1}), 8).isfinite()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -80,10 +80,10 @@ class DCD(Loss):
         self.embed_student = nn.Linear(ctx.student.pooled.shape[1], dim)
         self.embed_teacher = nn.Linear(ctx.teacher.pooled.shape[1], dim)
         if scale == "learned":
-            self.tau = nn.Parameter(torch.tensor(tau))
-            self.bias = nn.Parameter(torch.tensor(bias))
+            self.tau = nn.Parameter(torch.tensor(float(tau)))
+            self.bias = nn.Parameter(torch.tensor(float(bias)))
         elif scale == "frozen":
-            self.register_buffer("tau", torch.tensor(tau))
+            self.register_buffer("tau", torch.tensor(float(tau)))
 
     def similarity(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scaled cosines of every student with every teacher; [B, D_s], [B, D_t] -> [B, B]."""
