@@ -14,7 +14,7 @@ from torch.profiler import profile
 from kdcli.bench import memory, ours
 from kdcli.bench.literal_crd import LiteralCRD, Negatives
 from kdcli.bench.ours import Setting
-from kdcli.bench.pictures import Pictures
+from kdcli.bench.pillow import PillowDataset
 from kdcli.bench.rates import Meter, Rates
 from kdcli.bench.textbook import Textbook
 from kdcli.bench.timing import Timed, Variant, steps_for
@@ -52,6 +52,7 @@ class Comparison:
                 "seconds_per_step": one.median,
                 "fastest": min(one.seconds),
                 "slowest": max(one.seconds),
+                "rounds": one.seconds,
                 "steps_timed": one.steps * len(one.seconds),
                 "step_memory_bytes": one.memory,
                 "published_run_seconds": one.median * self.steps,
@@ -70,13 +71,14 @@ def textbook(setting: Setting, workers: int) -> Variant:
     literal = [loss for loss in parts.losses.values() if isinstance(loss, LiteralCRD)]
     labels = setting.dataset.train.labels.numpy()
     contrast = Negatives(labels, literal[0].negatives) if literal else None
-    pictures = Pictures(setting.dataset, parts.views, contrast)
+    pictures = PillowDataset(setting.dataset, parts.views, contrast)
     loop = Textbook(parts, pictures, setting.recipe.batch, workers, device_of(setting.device))
     kind = "processes" if workers != 1 else "process"
     return Variant(
         "textbook",
         f"PIL in {workers} worker {kind}, .item() every step, one optimizer call a tensor"
-        + (", CRD with gathered vectors" if literal else ""),
+        + (", CRD with gathered vectors" if literal else "")
+        + (", the second view only cropped and flipped" if parts.views > 1 else ""),
         loop.seconds_per_step,
         close=loop.close,
     )

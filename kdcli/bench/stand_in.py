@@ -10,22 +10,39 @@ from torch import Tensor, nn
 from kdcli import data, models
 from kdcli.data import TABLE, Dataset, Split
 from kdcli.data.augment import normalise
+from kdcli.errors import KdcliError
 from kdcli.models.network import Network
 
 ORIGIN = "made: random pixels of its shape"
+MOST = 1 << 31  # bytes of pixels
 SHOWN = 64  # images that a random teacher's norms are set from
 
 
 def dataset(name: str, data_dir: Path) -> Dataset:
-    """The dataset if it can be read without the network, else random pixels of its shape."""
+    """The dataset if it can be read without the network, else random pixels of its shape.
+
+    KdcliError for one that does not fit in memory.
+    """
     name = data.canonical(name)
     if name not in TABLE or data.inspect(name, data_dir).ready:
-        return data.load(name, data_dir, download=False)
+        read = data.load(name, data_dir, download=False)
+        if read.streamed:
+            raise _too_large(name)
+        return read
     entry = TABLE[name]
+    if 3 * entry.size**2 * entry.train > MOST:
+        raise _too_large(name)
     names = tuple(f"class {number}" for number in range(entry.classes))
     splits = [_noise(count, entry.size, entry.classes) for count in (entry.train, SHOWN)]
     return Dataset(
         name, names, entry.mean, entry.std, *splits, entry.size // 8, digest="", source=ORIGIN
+    )
+
+
+def _too_large(name: str) -> KdcliError:
+    return KdcliError(
+        f"{name} does not fit in memory, and only datasets that do are timed; try cifar100, "
+        "tinyimagenet, stl10 or shapes."
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler, default_collate
 
 from kdcli.bench.literal_crd import LiteralCRD
-from kdcli.bench.pictures import Pictures
+from kdcli.bench.pillow import PillowDataset
 from kdcli.bench.rates import synchronize
 from kdcli.contracts import Batch
 from kdcli.engine.update import Update
@@ -80,10 +80,10 @@ class Average:
 
 
 class Textbook:
-    """`Parts` trained on `Pictures`; a context would be too much: `close` ends the workers."""
+    """`Parts` trained on a `PillowDataset`; `close` ends its worker processes."""
 
     def __init__(
-        self, parts: Parts, pictures: Pictures, batch: int, workers: int, device: torch.device
+        self, parts: Parts, pictures: PillowDataset, batch: int, workers: int, device: torch.device
     ):
         self.parts, self.device = parts, device
         self.collate, self.taken, self.ahead = Collate(), 0, AHEAD * workers

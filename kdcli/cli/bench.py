@@ -14,7 +14,7 @@ from kdcli.errors import USAGE, KdcliError
 if TYPE_CHECKING:
     from kdcli.bench.ours import Setting
 
-ROUNDS, WORKERS = 5, 8  # 8: what the toolkits start, where there are so many cores
+ROUNDS, WORKERS = 4, 8  # 8: what the toolkits start, where there are so many cores
 
 
 def add_to(app: typer.Typer) -> None:

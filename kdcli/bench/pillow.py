@@ -15,7 +15,7 @@ from kdcli.data import Dataset
 EMPTY = np.zeros(0, dtype=np.int64)
 
 
-class Pictures(data.Dataset):
+class PillowDataset(data.Dataset):
     """Random crop of the padded image, random flip, tensor, normalised.
 
     The operations and random draws are those of torchvision's RandomCrop(size, padding),
