@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kdcli.data import check_options
+from kdcli.data import TABLE, check_options
 from kdcli.errors import KdcliError, unknown
 
 PROTOCOL = "SGD 0.9, 240 epochs, rate / 10 after 150, 180 and 210, batch 64"
@@ -46,6 +46,7 @@ class Recipe:
     optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(OPTIMIZER))
     data: Mapping[str, Any] = field(default_factory=dict)
     pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # over its protocol
     pretrain: tuple[Pretrain, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,11 +74,12 @@ class Recipe:
 
 
 KEYS = [item.name for item in fields(Recipe) if item.name != "name"]
+SCHEDULE = ("epochs", "lr", "milestones", "batch", "optimizer")
 NUMBER = (int, float)
 KINDS: dict[str, tuple[type, ...]] = {
     "paper": (str,), "summary": (str,), "group": (str,), "teacher": (str,),
     "minimize": (Mapping,), "losses": (Mapping,), "warmup": (Mapping,), "optimizer": (Mapping,),
-    "data": (Mapping,), "pairs": (Mapping,),
+    "data": (Mapping,), "pairs": (Mapping,), "datasets": (Mapping,),
     "freeze": (list, tuple), "milestones": (list, tuple), "pretrain": (list, tuple),
     "epochs": (int,), "batch": (int,), "lr": NUMBER,
 }  # fmt: skip
@@ -188,6 +190,9 @@ def _check(recipe: Recipe) -> None:
         for term, value in table.items():
             if not isinstance(value, NUMBER) or isinstance(value, bool):
                 raise KdcliError(f"the number of '{term}' is {value!r}.")
+    for dataset in recipe.datasets:
+        if dataset not in TABLE:
+            raise unknown("dataset in [datasets]", dataset, TABLE)
     check_options(recipe.data)
     for table, kind in ((recipe.losses, "losses"), (recipe.warmup, "warmup")):
         for term in table:
@@ -228,6 +233,7 @@ def compose(name: str, parts: list[Recipe]) -> Recipe:
         summary=" + ".join(part.name for part in parts),
         freeze=tuple(dict.fromkeys(pattern for part in parts for pattern in part.freeze)),
         pairs=_merge_pairs(parts),
+        datasets=_merge_datasets(parts),
         pretrain=pretrain,
         **merged,
     )
@@ -246,6 +252,17 @@ def _merge_pairs(parts: Iterable[Recipe]) -> dict[str, dict[str, Any]]:
     return pairs
 
 
+def _merge_datasets(parts: Iterable[Recipe]) -> dict[str, dict[str, Any]]:
+    """What each part changes on a dataset; the schedule is the first one's, there as elsewhere."""
+    datasets: dict[str, dict[str, Any]] = {}
+    for number, part in enumerate(parts):
+        for dataset, values in part.datasets.items():
+            if number:
+                values = {key: value for key, value in values.items() if key not in SCHEDULE}
+            datasets[dataset] = _under(values, datasets.get(dataset, {}))
+    return datasets
+
+
 def _under(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Two nested tables as one; where both have a value, that of `over`."""
     both = {**values, **over}
@@ -262,7 +279,7 @@ def conflicts(parts: list[Recipe]) -> list[str]:
         f"{key}: {getattr(first, key)} of {first.name} stands, "
         f"not {getattr(part, key)} of {part.name}"
         for part in parts[1:]
-        for key in ("epochs", "lr", "milestones", "batch", "optimizer")
+        for key in SCHEDULE
         if getattr(part, key) != getattr(first, key)
     ]
 

@@ -111,7 +111,9 @@ class Run:
 
 
 # What may change between a run and its resume without making it another run.
-MAY_DIFFER = re.compile(r"machine\.|kdcli$|speed\.|teacher\.(members\.\d+\.)?(run|path|top1)$")
+MAY_DIFFER = re.compile(
+    r"machine\.|kdcli$|speed\.|recipe\.datasets|teacher\.(members\.\d+\.)?(run|path|top1)$"
+)
 
 
 def _plain(value: object) -> Any:

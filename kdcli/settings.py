@@ -6,10 +6,14 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
+from kdcli.data import TABLE
 from kdcli.errors import KdcliError, unknown
-from kdcli.recipes import KINDS, NUMBER, Recipe, from_dict
+from kdcli.recipes import KINDS, NUMBER, Recipe, folder, from_dict
+
+TABLES = ("pairs", "datasets")  # of a recipe: what it would be elsewhere, so no setting
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -34,6 +38,22 @@ def for_pair(recipe: Recipe, teacher: str, student: str) -> Recipe:
     """The recipe with the values published for this pair, if there are any."""
     values = recipe.pairs.get(f"{teacher}->{student}", {})
     return override(recipe, flatten(values)) if values else recipe
+
+
+@cache
+def protocol(dataset: str) -> dict[str, Any]:
+    """The schedule that is usual on a dataset, by recipe key; empty where it is CIFAR-100's."""
+    path = folder() / "protocols" / f"{dataset}.toml"
+    if dataset not in TABLE or not path.is_file():  # folder:PATH would lead elsewhere
+        return {}
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {key: value for key, value in values.items() if key != "source"}
+
+
+def for_dataset(recipe: Recipe, dataset: str) -> Recipe:
+    """The recipe on the schedule of this dataset, with what its paper changes there."""
+    values = flatten(protocol(dataset)) | flatten(recipe.datasets.get(dataset, {}))
+    return override(recipe, values) if values else recipe
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -86,12 +106,12 @@ def variants(settings: Iterable[str]) -> list[tuple[list[str], str]]:
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with dotted keys replaced; an unknown key or another type is an error."""
     tree = recipe.to_dict()
-    known = [key for key in flatten(tree) if not key.startswith(("name", "pairs"))]
+    known = [key for key in flatten(tree) if not key.startswith(("name", *TABLES))]
     for key, value in values.items():
         head, _, rest = key.partition(".")
         opens = {"minimize": 1, "warmup": 1, "losses": 2, "data": 1, "optimizer": 1}
         new = rest and head in opens and len(rest.split(".")) == opens[head]
-        if key not in known and not new and not (not rest and head in KINDS and head != "pairs"):
+        if key not in known and not new and not (not rest and head in KINDS and head not in TABLES):
             raise unknown("setting", key, known)
         before = flatten(tree).get(key)
         if isinstance(before, NUMBER) and not isinstance(before, bool):
@@ -126,6 +146,6 @@ def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
 
 def differences(recipe: Recipe, base: Recipe) -> list[tuple[str, Any, Any]]:
     """Dotted keys in which `recipe` differs from `base`, as (key, base's value, recipe's value)."""
-    now, then = (flatten({**r.to_dict(), "pairs": {}}) for r in (recipe, base))
+    now, then = (flatten({**r.to_dict(), **dict.fromkeys(TABLES)}) for r in (recipe, base))
     keys = dict.fromkeys([*then, *now])
     return [(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]

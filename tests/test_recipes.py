@@ -6,7 +6,7 @@ import pytest
 
 from kdcli import losses, models, recipes
 from kdcli.errors import KdcliError
-from kdcli.settings import differences, for_pair, override, parse_settings
+from kdcli.settings import differences, for_dataset, for_pair, override, parse_settings
 
 NAMES = recipes.names()
 
@@ -180,3 +180,35 @@ def test_a_wrong_setting_is_named(setting, said):
 def test_a_term_can_be_added_by_a_setting():
     more = override(recipes.load("crd"), parse_settings(["minimize.kd=1"]))
     assert more.minimize == {"ce": 1.0, "crd": 0.8, "kd": 1}
+
+
+def test_imagenet_has_a_schedule_of_its_own_whatever_the_recipe():
+    for name in NAMES:
+        found = for_dataset(recipes.load(name), "imagenet")
+        assert found.milestones == (30, 60, 90) and found.epochs in (100, 120)
+        assert (found.batch, found.lr) in ((256, 0.1), (512, 0.2))
+        assert found.optimizer["weight_decay"] == 1e-4 and found.optimizer["momentum"] == 0.9
+        assert for_dataset(recipes.load(name), "cifar100") == recipes.load(name)
+        assert for_dataset(recipes.load(name), "folder:/imagenet") == recipes.load(name)
+
+
+def test_a_recipe_says_what_its_paper_changes_on_a_dataset():
+    kd, dkd = (for_dataset(recipes.load(name), "imagenet") for name in ("kd", "dkd"))
+    assert (kd.minimize, kd.losses["kd"]) == ({"ce": 0.5, "kd": 0.5}, {"temperature": 1.0})
+    assert (kd.batch, kd.lr) == (dkd.batch, dkd.lr) == (512, 0.2)
+    assert dkd.losses["dkd"] == {"alpha": 1.0, "beta": 0.5, "temperature": 1.0}
+    assert not dkd.warmup["dkd"] and recipes.load("dkd").warmup["dkd"] == 20
+    dot = for_dataset(recipes.load("dot+kd"), "imagenet").optimizer
+    assert (dot["name"], dot["delta"], dot["weight_decay"]) == ("dot", 0.09, 1e-4)
+
+
+def test_of_composed_recipes_the_first_one_says_the_schedule_on_a_dataset_too():
+    first, second = (for_dataset(recipes.load(name), "imagenet") for name in ("crd+dkd", "dkd+crd"))
+    assert (first.batch, second.batch) == (256, 512)
+    assert first.losses["dkd"]["beta"] == second.losses["dkd"]["beta"] == 0.5
+
+
+def test_an_unknown_dataset_in_a_recipe_is_an_error(tmp_path):
+    text = 'paper = "mine"\nminimize = { ce = 1.0 }\n[datasets.imagenett]\nepochs = 3\n'
+    with pytest.raises(KdcliError, match=r"unknown dataset in .*'imagenett'"):
+        recipes.read(written(tmp_path, text))

@@ -61,6 +61,7 @@ def distill(
     dry_run: o.DryRun = False,
     device: o.Device = "auto",
     threads: o.Threads = None,
+    workers: o.Workers = None,
     jobs: o.Jobs = "1",
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
@@ -81,7 +82,7 @@ def distill(
     from kdcli.cli.teachers import find, shown
     from kdcli.ensembles import members
     from kdcli.files import checked_folder
-    from kdcli.settings import for_pair, variants
+    from kdcli.settings import for_dataset, for_pair, variants
 
     screen.quieten(quiet)
     student = models.canonical(student)
@@ -108,7 +109,8 @@ def distill(
     known = (told or {}).get("dataset")
     where = data.canonical(dataset or known or "cifar100")
     taught = {member["model"] for member in members({"teacher": told})}
-    base = for_pair(written, taught.pop() if len(taught) == 1 else "", student)
+    base = for_dataset(written, where)
+    base = for_pair(base, taught.pop() if len(taught) == 1 else "", student)
     plans = [
         (training.adjusted(base, epochs, batch_size, lr, chosen), told, label)
         for chosen, label in variants(settings or [])
@@ -121,7 +123,8 @@ def distill(
     }
     training.show(written, plans[0][0], order, len(plans))
     if baseline:
-        alone = training.adjusted(recipes.load("ce"), epochs, batch_size, lr, None)
+        alone = for_dataset(recipes.load("ce"), where)
+        alone = training.adjusted(alone, epochs, batch_size, lr, None)
         plans.append((alone, None, "baseline" if name else ""))
     config = {
         "kind": "distill",

@@ -11,7 +11,7 @@ from kdcli.cli.published import published
 from kdcli.recipes import PROTOCOL, Recipe, folder
 
 STYLE = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
-TOLD = ("name", "paper", "summary", "group", "minimize", "pairs")
+TOLD = ("name", "paper", "summary", "group", "minimize", "pairs", "datasets")
 
 
 def describe(recipe: Recipe, file: Path) -> dict[str, Any]:
@@ -148,6 +148,10 @@ def show(told: dict[str, Any]) -> None:
     if pairs:
         out.print()
         out.print(table("", ["for the pair", "instead"], pairs, **STYLE))
+    datasets = _pairs(told["recipe"]["datasets"])
+    if datasets:
+        out.print()
+        out.print(table("", ["on the dataset", "instead"], datasets, **STYLE))
     published.show(told["published"])
 
 

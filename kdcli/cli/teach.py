@@ -37,6 +37,7 @@ def teach(
     dry_run: o.DryRun = False,
     device: o.Device = "auto",
     threads: o.Threads = None,
+    workers: o.Workers = None,
     jobs: o.Jobs = "1",
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
@@ -53,11 +54,13 @@ def teach(
     from kdcli import data, logs, models, recipes
     from kdcli.cli import grid, screen, training
     from kdcli.files import checked_folder
-    from kdcli.settings import variants
+    from kdcli.settings import for_dataset, variants
 
     screen.quieten(quiet)
     student = models.canonical(model)
-    base = recipes.load("teach")
+    where = data.canonical(dataset)
+    written = recipes.load("teach")
+    base = for_dataset(written, where)
     plans = [
         (training.adjusted(base, epochs, batch_size, lr, chosen), None, label)
         for chosen, label in variants(settings or [])
@@ -72,13 +75,13 @@ def teach(
     order.origins = {
         "model": (student, "argument"),
         "dataset": (dataset, "default" if dataset == "cifar100" else "--dataset"),
-        "recipe": (base.name, "what a teacher is trained with"),
+        "recipe": (written.name, "what a teacher is trained with"),
     }
-    training.show(base, plans[0][0], order, len(plans))
+    training.show(written, plans[0][0], order, len(plans))
     config = {
         "kind": "teach",
         "student": student,
-        "dataset": data.canonical(dataset),
+        "dataset": where,
         "train_per_class": train_per_class,
         **training.numerics(precision, deterministic, eager),
     }
