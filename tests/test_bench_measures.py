@@ -23,7 +23,8 @@ from tests.test_bench import CPU, setting
 
 ROW = {
     "name", "what", "images_per_second", "seconds_per_step", "fastest", "slowest", "rounds",
-    "steps_timed", "step_memory_bytes", "published_run_seconds", "speed_up", "floor_seconds", "share_of_floor",
+    "steps_timed", "step_memory_bytes", "published_run_seconds", "speed_up", "floor_seconds",
+    "share_of_floor",
 }  # fmt: skip
 
 
