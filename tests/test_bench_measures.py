@@ -119,9 +119,11 @@ def test_the_teacher_is_counted_once_in_the_step():
     assert 2 * student_pass < student.flops < 3 * student_pass  # images need no gradient
 
 
-def test_crd_alone_is_timed_in_two_parts():
+def test_crd_alone_is_timed_in_two_parts_and_their_sum():
     twins = alone(setting("crd", **{"losses.crd.negatives": 20}), 1)
-    assert [twin.part for twin in twins] == ["draw the negatives", "forward, backward, update"]
+    drawn, computed, both = twins
+    assert (drawn.part, computed.part) == ("draw the negatives", "forward, backward, update")
+    assert both.literal == drawn.literal + computed.literal
     assert all(twin.literal > 0 and twin.speed_up == twin.literal / twin.kdcli for twin in twins)
     assert "16, 20 negatives of 64 images" in twins[0].sizes
     assert alone(setting("kd"), 1) == []

@@ -38,13 +38,15 @@ def alone(
     setting: Setting, rounds: int, tell: Callable[[str], None] = lambda text: None
 ) -> list[Twin]:
     """Every loss of the recipe that has a literal form here (CRD has), timed on the same inputs."""
+    recipe, found = setting.recipe, []
+    named = [t for t in recipe.minimize if recipe.losses.get(t, {}).get("use", t) == "crd"]
+    if not named:
+        return found
     session = ours.Untrained(setting)
     batch = next(session.loader.batches(0))
-    found = []
-    for name, loss in session.objective.losses.items():
-        if type(loss) is CRD:
-            tell(f"the loss {name} alone")
-            found += _crd(name, loss, batch, rounds)
+    for name in named:
+        tell(f"the loss {name} alone")
+        found += _crd(name, session.objective.losses[name], batch, rounds)
     return found
 
 
@@ -76,9 +78,11 @@ def _crd(name: str, loss: CRD, batch: Batch, rounds: int) -> list[Twin]:
         "draw the negatives": (draw, lambda: loss.draw(batch)),
         "forward, backward, update": (gathered, product),
     }
-    return [
+    twins = [
         Twin(name, part, sizes, *_in_turns(calls, rounds, device)) for part, calls in parts.items()
     ]
+    sums = (sum(twin.literal for twin in twins), sum(twin.kdcli for twin in twins))
+    return [*twins, Twin(name, "both", sizes, *sums)]
 
 
 def _in_turns(
