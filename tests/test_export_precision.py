@@ -12,10 +12,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from kdcli.data import Split
 from kdcli.errors import KdcliError
 from kdcli.export import graph, latency, parity, precision
 from kdcli.export import session as session_
 from kdcli.export.onnx import ExportReport, export_onnx
+from kdcli.export.runtime import evaluate_onnx
 from tests.test_export_onnx import CLASSES, INFO, MEAN, STD, images, network
 
 
@@ -103,6 +105,16 @@ def test_int8_takes_its_ranges_from_the_calibration_images(export, low, high):
     # The range of an activation always holds zero, which padding needs.
     width = max(ends.max(), 0) - min(ends.min(), 0)
     assert values(made.model)[first.input[1]] == pytest.approx(width / 255, rel=1e-5)
+
+
+def test_int8_logits_are_not_rounded_so_that_no_two_classes_tie(export):
+    made = export("int8", calibration=calibration(0, 255))
+    session = onnxruntime.InferenceSession(made.path)
+    (logits,) = session.run(None, {"images": images().images.numpy()})
+    assert len(np.unique(logits)) > 0.9 * logits.size
+    ours = parity.torch_answers(network().eval(), MEAN, STD)(images().images).argmax(1)
+    scored = evaluate_onnx(made.path, Split(images().images, ours), batch=9)
+    assert scored.top1 == pytest.approx(made.report.top1_file)
 
 
 def test_the_file_says_how_it_was_quantised_and_what_it_lost(export):
