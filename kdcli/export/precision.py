@@ -110,7 +110,7 @@ def quantised(proto: ModelProto, images: Tensor, kind: str, reduce_range: bool) 
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=reduce_range,
-            # In 256 steps the best two logits are often the same, and one class then wins by chance.
+            # In 256 steps the best two logits are often equal, and chance then picks the class.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
         )
         made = onnx.load(written)
