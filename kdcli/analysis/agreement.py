@@ -61,7 +61,7 @@ def pieces(study: Study) -> Iterator[Piece]:
         raise KdcliError(" ".join(subject.why_not for subject in study.subjects))
     yield Piece(
         "agreement",
-        f"Agreement with the teacher, {study.dataset.name}: {', '.join(found)}",
+        f"Agreement with the teacher, {study.place}: {', '.join(found)}",
         f"Student / teacher, over {len(study.dataset.test.labels):,} test images. Agreement: the "
         "same top-1 answer, right or wrong. KL: from the teacher's predictions to the student's, "
         "temperature 1, mean in nats.",

@@ -67,7 +67,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     )
     yield Piece(
         "calibration",
-        f"Calibration, {study.dataset.name}: {', '.join(found)}",
+        f"Calibration, {study.place}: {', '.join(found)}",
         f"ECE over {BINS} bins of equal width, without temperature scaling. A bar below the "
         "diagonal: more sure than right. Below: how many test images are in each bin.",
         {"expected_calibration_error": {name: each.error for name, each in found.items()}},

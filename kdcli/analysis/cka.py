@@ -118,7 +118,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     count = min(IMAGES, len(study.dataset.test.labels))
     yield Piece(
         "cka",
-        f"Linear CKA of teacher and student, layer by layer, {study.dataset.name}: "
+        f"Linear CKA of teacher and student, layer by layer, {study.place}: "
         f"{', '.join(found)}",
         f"{count:,} test images in batches of {BATCH}, unbiased HSIC, maps flattened; teacher's "
         "layers upwards, student's to the right. 1: the same but for rotation and scale. "

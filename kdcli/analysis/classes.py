@@ -76,7 +76,7 @@ def _piece(name: str, study: Study, subject: Subject) -> Piece:
         }
     return Piece(
         name,
-        f"Accuracy by class, {study.dataset.name}: {subject.name} against {' and '.join(found)}",
+        f"Accuracy by class, {study.place}: {subject.name} against {' and '.join(found)}",
         f"Percent points on the test images, {_shown(len(classes))}; whiskers are one standard "
         "error over a class's images. By chance alone about one class in twenty lies beyond two.",
         told,

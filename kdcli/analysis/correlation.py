@@ -84,12 +84,12 @@ def _piece(name: str, study: Study, students: list[Subject]) -> Piece:
     told = {name: {"mean": each.mean, "largest": each.largest} for name, each in found.items()}
     return Piece(
         name,
-        f"Correlation of the {len(classes)} classes' logits, {study.dataset.name}: teacher "
+        f"Correlation of the {len(classes)} classes' logits, {study.place}: teacher "
         f"{teacher.name} and {', '.join(found)}",
         f"Pearson correlation over the {len(teacher.answers.labels):,} test images, classes in the "
-        "dataset's order. Below: student minus teacher; 0 everywhere would be a student whose "
-        "classes are as alike as its teacher's. Mean and largest absolute difference off the "
-        "diagonal.",
+        "dataset's order. The difference is student minus teacher: 0 everywhere would be a student "
+        "whose classes are as alike as its teacher's. Mean and largest absolute difference off "
+        "the diagonal.",
         {"difference": told, "teacher": teacher.name},
         ["student", "class", "other class", "correlation in teacher", "correlation in student"],
         rows,

@@ -49,7 +49,7 @@ def pieces(study: Study) -> Iterator[Piece]:
                                if split == "train" and name not in TEST_ONLY))  # fmt: skip
     yield Piece(
         "curves",
-        f"Learning curves, {study.dataset.name}: {', '.join(found)}",
+        f"Learning curves, {study.place}: {', '.join(found)}",
         "Training values are means over an epoch, while the weights move and with augmentation; "
         "each term as weighted in its run's objective, so terms of other runs may have another "
         "scale. The test loss is plain cross-entropy.",

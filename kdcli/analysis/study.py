@@ -15,6 +15,7 @@ from kdcli.analysis.naming import names
 from kdcli.analysis.teachers import Teacher, Teachers
 from kdcli.data import Dataset
 from kdcli.errors import KdcliError
+from kdcli.export.provenance import shareable
 from kdcli.models import weights
 from kdcli.models.network import Network
 from kdcli.runs import Run, all_runs
@@ -43,6 +44,11 @@ class Study:
     subjects: tuple[Subject, ...]
     dataset: Dataset
     device: torch.device
+
+    @property
+    def place(self) -> str:
+        """The dataset's name; of somebody's own images, no more than the folder's."""
+        return shareable({"dataset": self.dataset.name})["dataset"]
 
     @property
     def distilled(self) -> tuple[Subject, ...]:

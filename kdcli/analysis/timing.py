@@ -51,7 +51,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     )
     yield Piece(
         "time",
-        f"Test accuracy against training time, {study.dataset.name}: {', '.join(found)}",
+        f"Test accuracy against training time, {study.place}: {', '.join(found)}",
         f"A point an epoch; training only, evaluation and the teacher's own training excluded. "
         f"{_machines(study)}",
         {

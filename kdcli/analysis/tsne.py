@@ -81,7 +81,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     )
     yield Piece(
         "tsne",
-        f"t-SNE of penultimate features, {study.dataset.name}, first {len(classes)} classes: "
+        f"t-SNE of penultimate features, {study.place}, first {len(classes)} classes: "
         f"{', '.join(found)}",
         f"{len(index):,} test images; PCA initialisation, perplexity {PERPLEXITY:g}, seed {SEED}. "
         "Distances between clusters, their sizes and the axes mean nothing, and no two panels "
