@@ -9,6 +9,10 @@ import typer
 
 from kdcli.errors import KdcliError
 
+# Before torch is imported: threads that wait asleep. Spinning, two of them on a busy machine take
+# ten times as long as one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 app = typer.Typer(
     help="Distil an image classifier into a small, deployable one: from a published recipe to a "
     "verified ONNX file.\n\nStart with [bold]kdcli demo[/bold], or: kdcli teach resnet32x4, "
