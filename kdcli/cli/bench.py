@@ -83,7 +83,9 @@ def bench(
 
         twins = alone(setting, rounds, lambda text: display.tell(text, 1.0))
     if losses_only and not twins:
-        raise KdcliError(f"no loss of '{recipe}' has a literal form here; crd has.", USAGE)
+        raise KdcliError(
+            f"no loss of '{recipe}' has a literal form to be timed beside; try --recipe crd.", USAGE
+        )
     told = bench_page.answer(setting, compared, twins)
     if json:
         screen.emit(told)
