@@ -66,7 +66,7 @@ class EachTeacher(Loss):
 
         L = sum_i L(T_i, S)
 
-    as Tian et al. have it for CRD (arXiv:1910.10699: "Distillation from an ensemble"). A loss that
+    as Tian et al. have it for CRD (arXiv:1910.10699, section 3.4). A loss that
     reads logits alone needs none of this: it sees the mean of the teachers' answers.
     """
 
