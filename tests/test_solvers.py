@@ -132,3 +132,13 @@ def test_neighbours_below_one_are_refused_and_too_many_are_all():
     with pytest.raises(KdcliError, match="0 neighbours"):
         nearest(frozen(), 0)
     assert nearest(frozen(train=10), 50).settings["neighbours"] == 10
+
+
+@pytest.mark.gpu
+def test_a_gpu_ends_where_the_cpu_does():
+    here = frozen()
+    there = Frozen(*(tensor.cuda() for tensor in here[:4]), *here[4:])
+    one, other = logistic(here, seed=0), logistic(there, seed=0)
+    assert one.settings == other.settings and other.converged
+    assert one.train_loss == pytest.approx(other.train_loss, rel=1e-5)
+    assert (one.top1, nearest(here).top1) == (other.top1, nearest(there).top1)
