@@ -1,5 +1,6 @@
 """Files that are either the old one or the new one, never a half: write aside, fsync, rename."""
 
+import hashlib
 import json
 import os
 import re
@@ -37,6 +38,12 @@ def checked_folder(path: Path) -> None:
         raise KdcliError(
             f"the run folder {path} cannot be written; choose another with --run-dir.", ENVIRONMENT
         )
+
+
+def digest(path: Path) -> str:
+    """BLAKE2b of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from kdcli import data, models, recipes
-from kdcli.engine.checkpoint import digest
 from kdcli.engine.evaluate import evaluate
+from kdcli.files import digest
 from kdcli.models import weights
 from kdcli.runs import Run
 

@@ -13,10 +13,11 @@ from typing import Any
 from kdcli.analysis import figures, page
 from kdcli.analysis.confusion import confusions, disagreements
 from kdcli.analysis.cost import cost
+from kdcli.analysis.naming import listed
 from kdcli.analysis.repeat import command
 from kdcli.analysis.study import Study, Subject
-from kdcli.engine.checkpoint import digest
 from kdcli.errors import KdcliError
+from kdcli.files import digest
 from kdcli.settings import flatten
 
 CONFUSIONS, EXAMPLES = 10, 6  # rows a run; images a run and side
@@ -34,7 +35,7 @@ Section = tuple[str, str, str]  # id, heading, HTML
 
 def report(study: Study, tell: Callable[[str], None]) -> str:
     """The page, as HTML that needs no other file; `tell` hears what is being made."""
-    title = f"{', '.join(s.name for s in study.subjects)} on {study.place}"
+    title = f"{listed(s.name for s in study.subjects)} on {study.place}"
     return page.page(f"kdcli: {title}", _sections(study, tell))
 
 

@@ -11,9 +11,9 @@ import torch
 
 from kdcli.analysis.answers import Answers, answers, compute
 from kdcli.data import Dataset
-from kdcli.engine.checkpoint import digest
 from kdcli.ensembles import label, members
 from kdcli.errors import CHECKPOINT, KdcliError
+from kdcli.files import digest
 from kdcli.models import weights
 from kdcli.models.network import Network
 from kdcli.runs import Run

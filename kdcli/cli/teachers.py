@@ -59,7 +59,7 @@ def find_teacher(
     `asked` is a run, a file, or a model whose newest finished run is taken.
     """
     from kdcli import models, runs
-    from kdcli.engine.checkpoint import digest
+    from kdcli.files import digest
 
     path = Path(asked)
     if path.is_file():

@@ -25,9 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from kdcli.engine.checkpoint import digest
 from kdcli.errors import CHECKPOINT, KdcliError
-from kdcli.files import settle, sync, write_json
+from kdcli.files import digest, settle, sync, write_json
 
 FORMAT = 1
 HALF_ERROR = 1e-3  # of a row's largest number: what float16 may change

@@ -7,7 +7,6 @@ place, flushed, then renamed. Safetensors alone does not notice a flipped bit: t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
-from kdcli.files import environment_errors, settle, sync
+from kdcli.files import digest, environment_errors, settle, sync
 
 FORMAT = 1
 FAULT = "KDCLI_FAULTPOINT"
@@ -28,12 +27,6 @@ def faultpoint(name: str) -> None:
     """Die here without warning if a test has armed this point; otherwise nothing."""
     if os.environ.get(FAULT) == name:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def digest(path: Path) -> str:
-    """BLAKE2b of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 class Checkpoints:

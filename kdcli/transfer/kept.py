@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcli.data import Dataset
-from kdcli.engine.checkpoint import digest
-from kdcli.files import environment_errors, write_json
+from kdcli.files import digest, environment_errors, write_json
 from kdcli.runs import Run
 from kdcli.transfer.features import Scored
 
