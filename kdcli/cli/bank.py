@@ -47,6 +47,7 @@ def build(
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
     bank_dir: o.BankDir = Path("banks"),
+    json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -95,6 +96,8 @@ def build(
             note=screen.console.print,
         )
     size = sum(path.stat().st_size for path in made.folder.glob("*.npy"))
+    if json:
+        screen.emit({"bank": str(made.folder), "views": made.views, "bytes": size})
     screen.console.print(
         f"{made.folder}: all {made.views:,} views, {size / 1e6:,.1f} MB. Recipes that read "
         f"{' and '.join(wanted)} alone now train without running this teacher."
@@ -109,6 +112,7 @@ def show(bank_dir: o.BankDir = Path("banks"), json: o.Json = False, debug: o.Deb
     from kdcli.cli import screen
     from kdcli.engine.bank import all_banks
 
+    screen.quieten(quiet)
     found = all_banks(bank_dir)
     if json:
         screen.emit(found)
@@ -129,6 +133,7 @@ def remove(
     names: Annotated[list[str] | None, typer.Argument(help="Names of `kdcli bank list`.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Delete all of them.")] = False,
     bank_dir: o.BankDir = Path("banks"),
+    quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
     """Delete banks; they are made again when they are needed.
@@ -138,6 +143,7 @@ def remove(
     from kdcli.cli import screen
     from kdcli.engine import bank
 
+    screen.quieten(quiet)
     there = [path.parent.name for path in sorted(bank_dir.glob("*/bank.json"))]
     if not names and not every:
         raise KdcliError("name the banks to delete (kdcli bank list), or --all.")
