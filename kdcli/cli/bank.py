@@ -104,7 +104,12 @@ def build(
     )
 
 
-def show(bank_dir: o.BankDir = Path("banks"), json: o.Json = False, debug: o.Debug = False) -> None:
+def show(
+    bank_dir: o.BankDir = Path("banks"),
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
     """List the banks: of what, how full, how large.
 
     Example: kdcli bank list
