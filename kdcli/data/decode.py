@@ -88,6 +88,9 @@ def rgb(picture: Image.Image) -> Image.Image:
 
     PIL cuts 16-bit grey at 255, so that a whole picture turns white; here it is divided by 257.
     """
+    if picture.mode == "RGB":
+        picture.load()  # convert() would copy it, which takes as long as to decode it
+        return picture
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.int64).clip(0, 65535)
         if picture.mode != "I" or values.max(initial=0) > 255:
