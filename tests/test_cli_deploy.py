@@ -8,6 +8,7 @@ import torch
 from kdcli import models
 from kdcli.data import load
 from kdcli.engine.evaluate import evaluate
+from kdcli.export.session import metadata, open_session
 from kdcli.models import weights
 from tests.command import call, draw_folder
 
@@ -73,6 +74,22 @@ def test_onnx_is_written_verified_and_evaluated_to_the_same_accuracy(capsys, stu
     assert scored["top1"] == json.loads((student / "result.json").read_text())["top1"]
 
 
+def test_other_precisions_and_pt2_have_names_of_their_own_and_tell_their_speed(capsys, student):
+    for words, name in [
+        (("onnx", "--precision", "int8", "--max-drop", "100"), "one.int8.onnx"),
+        (("pt2",), "one.pt2"),
+    ]:
+        answer = call(capsys, "export", *words, "--images", "40", "--threads", "1")
+        assert answer.code == 0, answer.err
+        assert "ms a batch, median" in answer.out and "latency, 1 thread" in answer.out
+        assert "top-1 before" in answer.out and (student / name).is_file()
+    assert not (student / "one.onnx").exists()
+    told = metadata(open_session(student / "one.int8.onnx"))
+    assert json.loads(told["calibration"])["images"] == 64, "all there are"
+    assert json.loads(told["parity"])["images"] == 40
+    assert told["command"].startswith("kdcli teach tiny8 --dataset folder:images")
+
+
 def test_safetensors_is_a_folder_that_evaluates_without_its_recipe(
     capsys, student, images, tmp_path
 ):
@@ -100,6 +117,8 @@ def test_probe_trains_on_other_images_and_leaves_the_network_alone(capsys, stude
     [
         (("export", "onyx"), 2, "Did you mean 'onnx'"),
         (("export", "onnx", "--opset", "3"), 2, "opset 3"),
+        (("export", "onnx", "--precision", "int4"), 2, "unknown precision 'int4'"),
+        (("export", "pt2", "--precision", "int8"), 2, "pt2 is written in fp32"),
         (("export", "onnx", "--run", "two"), 2, "unknown run 'two'"),
         (("probe", "stl11"), 2, "Did you mean 'stl10'"),
         (("eval", "one.onnx"), 2, "unknown run"),

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from kdcli import models
 from kdcli.errors import KdcliError
+from kdcli.export.card import card
 from kdcli.export.safetensors import FolderReport, export_safetensors
 from kdcli.models import weights
 from kdcli.models.network import Network
@@ -59,12 +60,19 @@ def test_the_configuration_has_the_keys_of_timm_and_our_own_block(tmp_path):
     assert config["architecture"] == "tiny8"
     assert (config["num_classes"], config["num_features"]) == (10, 32)
     assert config["label_names"] == CLASSES
+    assert config["global_pool"] == "avg"
     assert config["pretrained_cfg"] == {
         "input_size": [3, 32, 32],
+        "fixed_input_size": False,
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
         "mean": [0.5] * 3,
         "std": [0.25] * 3,
-        "interpolation": "bilinear",
+        "num_classes": 10,
+        "first_conv": "block0.0",
         "classifier": "fc",
+        "custom_load": False,
     }
     assert config["kdcli"]["architecture"] == {"name": "tiny8", "classes": 10}
     assert (config["kdcli"]["recipe"], config["kdcli"]["seed"]) == ("crd+kd", 7)
@@ -74,12 +82,47 @@ def test_the_card_tells_data_recipe_teacher_accuracy_and_licence(tmp_path):
     export(tmp_path / "student")
     text = (tmp_path / "student" / "README.md").read_text()
     for told in (
-        "tiny8 on cifar10", "recipe `crd+kd`", "teacher `resnet32x4`", "240 epochs", "seed 7",
-        "Top-1 91.50 %", "after the last epoch", "load_file", "fc.bias [10]", "research use",
-        "datasets: [cifar10]", "class 9",
+        "tiny8 on cifar10", "**Recipe.** `crd+kd`", "**Teacher.** `resnet32x4`", "**Epochs.** 240",
+        "**Seed.** 7", "Top-1 91.50 %", "after the last epoch", "load_file", "fc.bias [10]",
+        "research use", "class 9", "the whole image stretched",
     ):  # fmt: skip
         assert told in text, told
     assert "None" not in text
+
+
+def test_the_first_lines_of_the_card_are_what_a_hub_reads(tmp_path):
+    export(tmp_path / "student", top5=99.5)
+    start, front, _ = (tmp_path / "student" / "README.md").read_text().split("---\n", 2)
+    told = {
+        key: json.loads(text) for key, text in (line.split(": ", 1) for line in front.splitlines())
+    }
+    assert start == ""
+    assert (told["library_name"], told["pipeline_tag"]) == ("kdcli", "image-classification")
+    assert (told["datasets"], told["metrics"]) == (["cifar10"], ["accuracy"])
+    (result,) = told["model-index"][0]["results"]
+    assert [metric["value"] for metric in result["metrics"]] == [91.5, 99.5]
+
+
+def test_the_command_is_told_without_places_of_the_machine_that_ran_it(tmp_path):
+    command = "kdcli distill --recipe kd --teacher /home/me/big --dataset folder:/home/me/birds"
+    export(
+        tmp_path / "student", command=command, paper="Hinton 2015", dataset="folder:/home/me/birds"
+    )
+    text = (tmp_path / "student" / "README.md").read_text()
+    assert "`kdcli distill --recipe kd --teacher big --dataset folder:birds`" in text
+    assert "**Method.** Hinton 2015" in text and "datasets:" not in text
+    for path in (tmp_path / "student").iterdir():
+        assert b"/home/me" not in path.read_bytes()
+
+
+def test_a_network_trained_on_crops_and_one_of_timm_say_so(tmp_path):
+    export(tmp_path / "student", fit="crop")
+    pixels = json.loads((tmp_path / "student" / "config.json").read_text())["pretrained_cfg"]
+    assert (pixels["crop_mode"], pixels["crop_pct"]) == ("center", 0.875)
+    known = {"architecture": {"name": "timm:resnet18"}, "sha_weights": "0"}
+    text = card(known, network().state_dict(), None, pixels, "Unknown")
+    assert 'library_name: "timm"' in text and 'create_model("local-dir:."' in text
+    assert "the centre cut out" in text
 
 
 def test_a_card_without_a_run_claims_nothing(tmp_path):

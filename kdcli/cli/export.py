@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,17 +13,6 @@ from kdcli.errors import KdcliError, unknown
 
 FORMATS = ("onnx", "pt2", "safetensors")
 PRECISIONS = ("fp32", "fp16", "int8")
-NAMES = {
-    "input_kind": "input",
-    "images": "test images compared",
-    "calibration_images": "training images calibrated on",
-    "max_difference": "largest difference of a logit",
-    "tolerance": "allowed",
-    "agreement": "same top-1 as torch fp32, %",
-    "top1_torch": "top-1 before, torch fp32, %",
-    "top1_file": "top-1 after, the file, %",
-    "sha_weights": "SHA-256 of the weights",
-}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -82,7 +72,7 @@ def export(
     Example: kdcli export onnx   or: kdcli export onnx --precision int8 --max-drop 0.5   or: kdcli
     export safetensors --run mcld-... -o student
     """
-    from kdcli.cli import pick, screen, training
+    from kdcli.cli import export_page, pick, screen, training
 
     screen.quieten(quiet)
     if format not in FORMATS:
@@ -94,6 +84,7 @@ def export(
     training.limit_threads(threads)
     picked = pick.pick(run, run_dir)
     network, told = pick.read(picked, model)
+    told |= _history(picked.run)
     target = output or picked.path.parent / _name(picked, format, precision)
     where = {"output": (target, "--output" if output else "beside the network")}
     screen.resolved("", {"network": (picked.path, picked.origin), **where})
@@ -103,7 +94,19 @@ def export(
         chosen = {"input_kind": input, "opset": opset, "precision": precision, "max_drop": max_drop}
         name = pick.dataset_of(picked, told, dataset)
         result = _file(format, network, target, told, (name, data_dir, images), chosen)
-    _show(result, json)
+    screen.emit(result) if json else export_page.show(result)
+
+
+def _history(run: Any) -> dict[str, str]:
+    """The paper a run follows and the command that repeats it, as far as one line can say it."""
+    from kdcli.analysis import repeat
+
+    if run is None:
+        return {}
+    told = {"paper": run.config["recipe"]["paper"]}
+    with contextlib.suppress(KdcliError):  # a recipe of somebody's own is in no line
+        told["command"] = repeat.command(run)
+    return told
 
 
 def _name(picked: Any, format: str, precision: str) -> str:
@@ -173,33 +176,3 @@ def _safetensors(network: Any, target: Path, told: dict[str, Any]) -> dict[str, 
     mean, std, size = told["mean"], told["std"], told["size"]
     report = export_safetensors(network, target, mean=mean, std=std, size=size, info=told)
     return {**asdict(report), "path": str(report.path)}
-
-
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    from kdcli.cli import screen
-
-    if as_json:
-        screen.emit(result)
-        return
-    lines = result.pop("latency", [])
-    rows = [
-        [NAMES.get(key, key), _text(value)] for key, value in result.items() if value is not None
-    ]
-    screen.out.print(screen.table("", ["exported", ""], rows))
-    if lines:
-        threads = f"{result['threads']} thread" + ("s" if result["threads"] > 1 else "")
-        rows = [[line["runtime"], line["batch"], line["milliseconds"]] for line in lines]
-        columns = [f"latency, {threads}", "images", "ms a batch, median"]
-        screen.out.print()
-        screen.out.print(screen.table("", columns, rows))
-    if result["path"].endswith(".onnx"):
-        path = result["path"]
-        screen.console.print(
-            f"Next: [bold]kdcli eval {path}[/bold], [bold]kdcli predict {path} IMAGE[/bold]"
-        )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from kdcli.data import FOLDER
 
-def _how(known: Mapping[str, Any]) -> str:
-    """How the network was trained, as one sentence, from what the run wrote down."""
-    said = [f"recipe `{known['recipe']}`"] if "recipe" in known else []
-    said += [f"teacher `{known['teacher']}`"] if "teacher" in known else []
-    said += [f"{known['epochs']} epochs"] if "epochs" in known else []
-    said += [f"seed {known['seed']}"] if "seed" in known else []
-    by = f" with kdcli {known['trained_with']}" if "trained_with" in known else ""
-    return f"Trained{by}: {', '.join(said)}." if said else "How it was trained is not known."
+RESIZED = {
+    "squash": "the whole image stretched",
+    "center": "the shorter side to 8/7 of that, then the centre cut out",
+}
+
+
+def _front(title: str, known: Mapping[str, Any]) -> str:
+    """The hub's metadata, YAML; what a search finds and what a table of results shows."""
+    data = known.get("dataset", "")
+    lines = {
+        "library_name": "timm" if title.startswith("timm:") else "kdcli",
+        "pipeline_tag": "image-classification",
+        "license": "other",  # the body says which, as far as it is known
+        "tags": ["image-classification", "knowledge-distillation", "kdcli"],
+    }
+    if data and not data.startswith(FOLDER):
+        lines["datasets"] = [data]
+    scores = [
+        {"type": "accuracy", "name": f"top-{best}, test, %", "value": known[f"top{best}"]}
+        for best in (1, 5)
+        if f"top{best}" in known
+    ]
+    if data and scores:
+        lines["metrics"] = ["accuracy"]
+        task, tested = {"type": "image-classification"}, {"name": data, "type": data}
+        result = {"task": task, "dataset": {**tested, "split": "test"}, "metrics": scores}
+        lines["model-index"] = [{"name": title, "results": [result]}]
+    # JSON is YAML: no name of a dataset can break it.
+    return "\n".join(f"{key}: {json.dumps(value)}" for key, value in lines.items())
+
+
+def _training(known: Mapping[str, Any]) -> str:
+    """What the run wrote down of itself, an item a line."""
+    told = {
+        "Dataset": known.get("dataset"),
+        "Recipe": f"`{known['recipe']}`" if "recipe" in known else None,
+        "Method": known.get("paper"),
+        "Teacher": f"`{known['teacher']}`" if "teacher" in known else None,
+        "Epochs": known.get("epochs"),
+        "Seed": known.get("seed"),
+        "Trained with": f"kdcli {known['trained_with']}" if "trained_with" in known else None,
+        "Command": f"`{known['command']}`" if "command" in known else None,
+    }
+    lines = [f"- **{key}.** {value}" for key, value in told.items() if value is not None]
+    return "\n".join(lines) or "How it was trained is not known."
 
 
 def _accuracy(known: Mapping[str, Any]) -> str:
@@ -35,41 +74,17 @@ def _keys(state: Mapping[str, Tensor]) -> str:
     return ", ".join([*shown[:2], *middle, *shown[2:][-3:]])
 
 
-def card(
-    known: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-    classes: Sequence[str] | None,
-    pixels: Mapping[str, Any],
-    licence: str,
-) -> str:
-    """Markdown; `known`: provenance, `state`: the file's content, `pixels`: the timm-like block."""
-    name, data = known["architecture"]["name"], known.get("dataset", "a dataset not recorded")
-    # A student that a loss has wrapped goes by its own name.
-    title = known["architecture"].get("student", known["architecture"])["name"]
-    size = "x".join(map(str, pixels["input_size"][1:]))
-    count = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
-    listed = ", ".join(classes) if classes else "Not recorded."
-    mean, std = tuple(pixels["mean"]), tuple(pixels["std"])
-    front = ["---", "tags: [image-classification, knowledge-distillation, kdcli]"]
-    front += [f"datasets: [{data}]"] if "dataset" in known and ":" not in data else []
-    return (
-        "\n".join([*front, "---"])
-        + f"""
+def _loading(name: str, state: Mapping[str, Tensor]) -> str:
+    timm = """With timm, whose network it is:
 
-# {title} on {data}
+```python
+import timm
 
-{count:,} numbers, parameters and batch-norm statistics. It takes RGB images of {size} pixels in
-[0, 1], normalised: minus {mean}, divided by {std}. Resize others with the
-{pixels["interpolation"]} filter first.
+network = timm.create_model("local-dir:.", pretrained=True)
+```
 
-- **Training.** {_how(known)}
-- **Accuracy.** {_accuracy(known)}
-- **Licence.** {licence}.
-- **Weights.** SHA-256 `{known["sha_weights"]}` of names, types, shapes and values.
-
-## Load it
-
-With kdcli:
+"""
+    return f"""{timm if name.startswith("timm:") else ""}With kdcli:
 
 ```python
 from pathlib import Path
@@ -86,10 +101,56 @@ from safetensors.torch import load_file
 network.load_state_dict(load_file("model.safetensors"))
 ```
 
-`kdcli eval .` scores it; `kdcli export onnx --run .` makes it one file, normalisation inside.
+`kdcli predict . IMAGE` names what an image shows, `kdcli eval .` scores it on a dataset, and
+`kdcli export onnx --run .` makes it one file for onnxruntime, normalisation inside."""
+
+
+def card(
+    known: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    classes: Sequence[str] | None,
+    pixels: Mapping[str, Any],
+    licence: str,
+) -> str:
+    """Markdown; `known`: provenance, `state`: the file's content, `pixels`: the timm-like block."""
+    name, data = known["architecture"]["name"], known.get("dataset", "a dataset not recorded")
+    # A student that a loss has wrapped goes by its own name.
+    title = known["architecture"].get("student", known["architecture"])["name"]
+    size = "x".join(map(str, pixels["input_size"][1:]))
+    count = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
+    listed = ", ".join(classes) if classes else "Not recorded."
+    mean, std = tuple(pixels["mean"]), tuple(pixels["std"])
+    return f"""---
+{_front(title, known)}
+---
+
+# {title} on {data}
+
+An image classifier of {pixels["num_classes"]} classes with {count:,} numbers, parameters and
+batch-norm statistics. It takes RGB images of {size} pixels in [0, 1], normalised: minus {mean},
+divided by {std}. Other sizes: {RESIZED[pixels["crop_mode"]]}, {pixels["interpolation"]}.
+
+## Training
+
+{_training(known)}
+
+## Accuracy
+
+{_accuracy(known)}
+
+## Load it
+
+{_loading(name, state)}
+
+## Licence
+
+{licence}.
+
+## Weights
+
+SHA-256 `{known["sha_weights"]}` of names, types, shapes and values.
 
 ## Classes
 
 {listed}
 """
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -17,7 +18,7 @@ from kdcli.data import FOLDER, TABLE
 from kdcli.errors import CHECKPOINT, KdcliError
 from kdcli.models.network import Network
 
-KEPT = ("dataset", "recipe", "teacher", "seed", "epochs", "top1", "top5")
+KEPT = ("dataset", "recipe", "paper", "teacher", "seed", "epochs", "command", "top1", "top5")
 
 
 def deployable(network: Network) -> Network:
@@ -53,16 +54,24 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
-    """`info` without the path to somebody's own images: the last folder's name is enough.
+    """`info` without paths of this machine: of each, its last part is enough.
 
-    >>> shareable({"dataset": "folder:/home/me/birds", "seed": 0})
-    {'dataset': 'folder:birds', 'seed': 0}
+    >>> shareable({"dataset": "folder:/home/me/birds", "command": "kdcli teach vgg8 --x /a/b"})
+    {'dataset': 'folder:birds', 'command': 'kdcli teach vgg8 --x b'}
     """
     told = dict(info)
-    data = str(told.get("dataset"))
-    if data.startswith(FOLDER):
-        told["dataset"] = FOLDER + PurePath(data.removeprefix(FOLDER)).name
+    if told.get("dataset"):
+        told["dataset"] = _placeless(str(told["dataset"]))
+    if told.get("command"):
+        told["command"] = shlex.join(map(_placeless, shlex.split(told["command"])))
     return told
+
+
+def _placeless(word: str) -> str:
+    """A path to somebody's own images or files without its folders; other words as they are."""
+    if word.startswith(FOLDER):
+        return FOLDER + PurePath(word.removeprefix(FOLDER)).name
+    return PurePath(word).name if PurePath(word).is_absolute() else word
 
 
 def checked_classes(info: Mapping[str, Any], classes: int) -> list[str] | None:

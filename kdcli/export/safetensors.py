@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdcli.data.crops import CROP
 from kdcli.errors import CHECKPOINT, KdcliError
 from kdcli.export.card import card
 from kdcli.export.provenance import (
@@ -94,6 +95,35 @@ def _replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _pixels(
+    network: Network,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: int,
+    classes: int,
+    info: Mapping[str, Any],
+) -> dict[str, Any]:
+    """timm's `pretrained_cfg`: how images are given, and which layers a fine-tuning would replace.
+
+    `crop_mode` "squash" is timm's word for the whole image stretched.
+    """
+    inner = list(body(network).named_modules())
+    cropped = info.get("fit") == CROP
+    return {
+        "input_size": [3, size, size],
+        "fixed_input_size": False,
+        "interpolation": "bilinear",
+        "crop_pct": 0.875 if cropped else 1.0,
+        "crop_mode": "center" if cropped else "squash",
+        "mean": list(mean),
+        "std": list(std),
+        "num_classes": classes,
+        "first_conv": next(name for name, module in inner if isinstance(module, nn.Conv2d)),
+        "classifier": next(name for name, module in inner if module is network.head),
+        "custom_load": False,
+    }
+
+
 def _widths(network: nn.Module, size: int) -> tuple[int, int]:
     """Width of what the classifier sees, and number of classes."""
     with torch.no_grad():
@@ -136,18 +166,12 @@ def export_safetensors(
     features, outputs = _widths(network, size)
     classes = checked_classes(info, outputs)
     known, state = provenance(info, network), body(network).state_dict()
-    names = [name for name, module in body(network).named_modules() if module is network.head]
-    pixels = {
-        "input_size": [3, size, size],
-        "mean": list(mean),
-        "std": list(std),
-        "interpolation": "bilinear",
-        "classifier": names[0],
-    }
+    pixels = _pixels(network, mean, std, size, outputs, info)
     config = {
-        "architecture": network.architecture["name"],
+        "architecture": network.architecture["name"].removeprefix("timm:"),
         "num_classes": outputs,
         "num_features": features,
+        "global_pool": "avg",
         **({"label_names": classes} if classes else {}),
         "pretrained_cfg": pixels,
         "kdcli": {"format": FORMAT, **known, "licence": licence(info)},
