@@ -123,6 +123,11 @@ def test_looking_up_imports_nothing_heavy(words):
     assert not imported(told.stderr) & HEAVY
 
 
+def test_datasets_are_found_without_torch():
+    told = kdcli("datasets", options=("-X", "importtime"))
+    assert told.returncode == 0 and not imported(told.stderr) & {"torch", "torchvision"}
+
+
 @pytest.mark.parametrize("more", [{}, {"NO_COLOR": "1"}])
 @pytest.mark.parametrize("words", [["--help"], ["recipes"], ["models"], ["recipes", "mcdl"]])
 def test_output_that_no_terminal_reads_has_no_escape_codes(words, more):

@@ -1,5 +1,6 @@
 """What does not fit in memory is decoded by workers: the same batches, whoever makes them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from kdcli.data.loader import Loader, normalise, test_batches
 from kdcli.data.plan import plan
 from kdcli.data.stream import Stream
 from kdcli.errors import DATA, ENVIRONMENT, KdcliError
+from tests.command import call
 
 SIZE = 132  # more than 128, so that images are cropped
 
@@ -297,3 +299,12 @@ def test_a_gpu_gets_its_batches_from_page_locked_memory(photographs):
         assert torch.allclose(one.images.cpu(), other.images, atol=1e-5)
     again = [batch.images.clone() for batch in source.batches(0)]
     assert all(torch.equal(a, b.images) for a, b in zip(again, there, strict=True))
+
+
+def test_a_run_on_streamed_images_is_evaluated_at_its_size(photographs, capsys):
+    settings = ["--set", f"data.size={SIZE}", "--epochs", "1", "--threads", "1", "--json"]
+    told = call(capsys, "teach", "tiny8", "--dataset", f"folder:{photographs}", *settings)
+    assert told.code == 0 and f"random resized crops of {SIZE}x{SIZE}" in told.err
+    run = json.loads(told.out)
+    scores = json.loads(call(capsys, "eval", run["run"], "--threads", "1", "--json").out)
+    assert (scores["top1"], scores["images"]) == (run["top1"], 12)
