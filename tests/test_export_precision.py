@@ -13,11 +13,13 @@ import torch
 from onnx import numpy_helper
 
 from kdcli.data import Split
+from kdcli.data.pictures import Pictures
 from kdcli.errors import KdcliError
 from kdcli.export import graph, latency, parity, precision
 from kdcli.export import session as session_
 from kdcli.export.onnx import ExportReport, export_onnx
 from kdcli.export.runtime import evaluate_onnx
+from tests.command import draw_folder
 from tests.test_export_onnx import CLASSES, INFO, MEAN, STD, images, network
 
 
@@ -188,6 +190,22 @@ def test_calibration_images_are_of_all_classes_alike_and_drawn_by_a_seed():
     assert len(precision.balanced(labels, 10_000)) == 802
     even = precision.balanced(torch.arange(1000) % 100, 512)
     assert set(torch.bincount(torch.arange(1000)[even] % 100).tolist()) == {5, 6}
+
+
+def test_images_that_are_streamed_prove_a_file_as_those_in_memory_do(tmp_path):
+    top = draw_folder(tmp_path, classes=4, train=20) / "train"
+    files = sorted(str(path.relative_to(top)) for path in top.rglob("*.png"))
+    streamed = Pictures(top, files, 32, "stretch")
+    whole = streamed[0:80]
+    rows = torch.tensor([79, 3, 3, 0])
+    assert torch.equal(parity.taken(streamed, rows), whole[rows])
+    torch_ = parity.torch_answers(network().eval(), MEAN, STD)
+    shifted, labels = lambda batch: torch_(batch) + 0.5, torch.arange(80) % 8
+    for count in (80, 30):  # enough for every batch size, and too few
+        files_ = Pictures(top, files[:count], 32, "stretch")
+        found = parity.measure(shifted, torch_, files_, labels[:count])
+        assert found == parity.measure(shifted, torch_, whole[:count], labels[:count])
+        assert found.images == count and found.max_difference == pytest.approx(0.5, rel=1e-5)
 
 
 def test_latency_is_the_median_of_each_batch_size_for_each_runtime():

@@ -26,7 +26,7 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="[FILE.onnx|RUN] IMAGE...",
+            metavar="[FILE.onnx|RUN] IMAGE",
             autocompletion=o.complete_run,
             help="A network, the newest student if absent; then images, or folders of them.",
         ),
