@@ -16,12 +16,11 @@ from kdcli.data.assemble import CROP, STRETCH, Raw
 from kdcli.data.folder import LARGEST, listings
 from kdcli.errors import DATA, KdcliError
 
-WANTED = (
+ABSENT = (
     "imagenet/train/ and imagenet/val/ with one folder a class (n01440764/*.JPEG, ...). It is not "
     "downloaded, since that takes an account: get ILSVRC2012_img_train.tar and "
     "ILSVRC2012_img_val.tar from image-net.org, unpack them, and sort val/ into class folders"
 )
-ABSENT = f"to be put there: {WANTED}"
 NAMES = "imagenet_classes.txt"  # in the order of the sorted ids
 
 
@@ -55,7 +54,7 @@ def read(
     """The files of both splits; no image is opened. Fewer than official: a note says so."""
     place = locate(name, root)
     if place is None:
-        raise KdcliError(f"{name} was not found in {root}: put there {WANTED}.", DATA)
+        raise KdcliError(f"{name} was not found in {root}: put there {ABSENT}.", DATA)
     wnids, *parts = listings(place)
     entry = TABLE[name]
     if len(wnids) != entry.classes:
