@@ -159,11 +159,6 @@ def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
             raise KdcliError(
                 f"{run.path} is unfinished: --resume goes on, --overwrite starts again.", USAGE
             )
-        was, now = run.config["machine"]["threads"], config["machine"]["threads"]
-        if was != now:
-            console.print(
-                f"[yellow]{was} threads then, {now} now: equal, but not bit for bit.[/yellow]"
-            )
         return True
     if order.resume:
         console.print(f"Nothing to resume in {run.path}: starting.")
@@ -186,6 +181,8 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
             console.print(f"[dim]{role}: {told} on the first test images[/dim]")
         if not (run.path / "config.json").exists():
             run.begin(config)
+        elif (was := run.config["machine"]["threads"]) != (now := config["machine"]["threads"]):
+            display.note(f"{was} threads then, {now} now: equal, but not bit for bit.")
         phases = session.phases()
         display.expect(sum(p.epochs for p in phases), session.loader.steps, session.recipe.batch)
         try:
