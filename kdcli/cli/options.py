@@ -141,7 +141,7 @@ Log = Annotated[
     typer.Option(
         rich_help_panel=OUTPUT,
         autocompletion=complete_log,
-        help="Log also to tensorboard, mlflow, wandb: pip install 'kdcli[tensorboard]'.",
+        help="Log also to tensorboard, mlflow, wandb (with commas); each is an extra of kdcli.",
     ),
 ]
 Precision = Annotated[
