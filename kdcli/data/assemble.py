@@ -97,7 +97,7 @@ def digest(*parts: Part) -> str:
         if isinstance(part, Listing):
             state.update(f"{len(part.files)} {part.fit} {part.size}\n".encode())
             for file, label in zip(part.files, part.labels.tolist(), strict=True):
-                told = f"{label} {os.stat(part.top / file).st_size} {file}\n"
+                told = f"{label} {os.stat(f'{part.top}/{file}').st_size} {file}\n"
                 state.update(told.encode("utf-8", "surrogateescape"))
         else:
             state.update(repr(part.images.shape).encode())
