@@ -19,7 +19,7 @@ from kdcli.bench.rates import Meter, Rates
 from kdcli.bench.textbook import Textbook
 from kdcli.bench.timing import Timed, Variant, steps_for
 from kdcli.bench.work import Work
-from kdcli.engine.session import device_of
+from kdcli.engine.device import device_of
 
 Tell = Callable[[str, float], None]  # what is done now, the share of all that is behind it
 

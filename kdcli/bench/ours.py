@@ -24,8 +24,9 @@ from kdcli.data import Dataset
 from kdcli.engine import update
 from kdcli.engine.banked import Banked
 from kdcli.engine.capture import WARM, Captured
+from kdcli.engine.device import device_of
 from kdcli.engine.look_ahead import LookAhead
-from kdcli.engine.session import Session, device_of
+from kdcli.engine.session import Session
 from kdcli.engine.speed import Speed
 from kdcli.engine.train import Report, Trainer
 from kdcli.losses.crd import CRD

@@ -101,7 +101,7 @@ def study_of(runs: list[Run], data_dir: Path, device: str, tell: Callable[[str],
     """The runs with their answers, and on the screen what there is to know of them."""
     from kdcli.analysis.study import study
     from kdcli.cli import screen
-    from kdcli.engine.session import device_of
+    from kdcli.engine.device import device_of
 
     made = study(runs, data_dir, device_of(device), tell)
     for note in made.dataset.notes:

@@ -78,7 +78,7 @@ def build(
     training.limit_threads(threads)
 
     from kdcli.engine import bank_build
-    from kdcli.engine.session import device_of
+    from kdcli.engine.device import device_of
     from kdcli.engine.stop import Stop
 
     with Stop() as stop, counting("views") as report:

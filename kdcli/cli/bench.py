@@ -110,7 +110,7 @@ def resolve(
     from kdcli.bench.ours import Setting
     from kdcli.cli import screen, training
     from kdcli.cli.distill import needs_teacher
-    from kdcli.engine.session import device_of
+    from kdcli.engine.device import device_of
     from kdcli.settings import for_pair
 
     device_of(device)

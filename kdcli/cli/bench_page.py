@@ -16,7 +16,7 @@ def answer(setting: Setting, compared: Comparison | None, twins: list[Twin]) -> 
     """Everything that was measured, and what it depends on."""
     from dataclasses import asdict
 
-    from kdcli.engine.session import device_of, machine
+    from kdcli.engine.device import device_of, machine
 
     recipe = setting.recipe
     told = {

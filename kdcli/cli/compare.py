@@ -105,7 +105,7 @@ def compare(
 
 def _judge(data_dir: Path, device: str, resamples: int, tell: Any) -> Any:
     from kdcli.analysis.rights import Rights
-    from kdcli.engine.session import device_of
+    from kdcli.engine.device import device_of
 
     return Rights(data_dir, device_of(device), resamples, tell)
 

@@ -94,7 +94,7 @@ def _scored(
         import torch
 
         from kdcli.analysis.cost import cost
-        from kdcli.engine.session import device_of
+        from kdcli.engine.device import device_of
 
         place = device_of(device)
         mean, std = told.get("mean") or loaded.mean, told.get("std") or loaded.std

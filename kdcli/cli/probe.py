@@ -72,7 +72,7 @@ def probe(
     """
     from kdcli import data, recipes
     from kdcli.cli import pick, probe_table, probing, screen, training
-    from kdcli.engine.session import device_of
+    from kdcli.engine.device import device_of
 
     screen.quieten(quiet)
     training.limit_threads(threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from kdcli.data.loader import Loader
 from kdcli.data.stream import Stream
 from kdcli.engine import update
 from kdcli.engine.checkpoint import Checkpoints
+from kdcli.engine.device import device_of, machine
 from kdcli.engine.evaluate import evaluate
 from kdcli.engine.objective import Objective, assemble
 from kdcli.engine.phases import Phase, plan
@@ -31,7 +31,7 @@ from kdcli.engine.stop import Stop
 from kdcli.engine.teachers import Ensemble, Teacher
 from kdcli.engine.train import Report, Trainer
 from kdcli.ensembles import members
-from kdcli.errors import CHECKPOINT, ENVIRONMENT, KdcliError
+from kdcli.errors import CHECKPOINT, KdcliError
 from kdcli.models import weights
 from kdcli.models.network import Network
 from kdcli.recipes import Recipe, from_dict
@@ -39,34 +39,6 @@ from kdcli.runs import Run
 
 FOREIGN_RATE = 0.05  # of networks outside the table: that of most families in it
 PROBED = 1000  # test images on which a teacher must beat chance before it teaches
-
-
-def device_of(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU; an absent device is an error (6)."""
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise KdcliError(
-            f"device '{name}' cannot be used here ({reason}); try --device auto.", ENVIRONMENT
-        ) from error
-    return device
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the bits of a result depend on besides the seed."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": str(device),
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
 
 
 class Session:

@@ -1,0 +1,38 @@
+"""The device that a name means, and what its results depend on."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from kdcli.errors import ENVIRONMENT, KdcliError
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU; an absent device is an error (6)."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise KdcliError(
+            f"device '{name}' cannot be used here ({reason}); try --device auto.", ENVIRONMENT
+        ) from error
+    return device
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the bits of a result depend on besides the seed."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
