@@ -57,7 +57,8 @@ def test_all_solvers_of_several_runs_stand_side_by_side(capsys, store, images):
     assert [cells[0] for cells in body] == ["teacher", "undistilled", "distilled"]
     teacher = {line["solver"]: line for line in lines if line["run"] == "teacher"}
     expected = [*(f"{teacher[s]['top1']:.2f}" for s in ("sgd", "lbfgs", "knn"))]
-    assert body[0][2:] == [*expected, f"{teacher['knn']['nearest_top1']:.2f}"]
+    assert body[0][1:4] == ["tiny16,", "6", "epochs"]
+    assert body[0][4:] == [*expected, f"{teacher['knn']['nearest_top1']:.2f}"]
     both = [line["top1"] for line in lines if line["run"][:2] == "kd" and line["solver"] == "sgd"]
     assert f"{sum(both) / 2:.2f} ±" in shown[4] and "(2)" in shown[4]
 

@@ -170,11 +170,12 @@ def _notes(section: Section) -> list[str]:
     doubts = dict.fromkeys(doubt for row in printed for doubt in row.caveats)
     if doubts:
         notes.append(f"(in brackets) is no measure for: {', '.join(doubts)}")
-    lacking = [r.group.label for r in section.rows if r.group.role == "distilled" and not r.against]
-    if lacking and not any(row.against for row in section.rows):
+    students = [row for row in section.rows if row.group.role == "distilled"]
+    for epochs in dict.fromkeys(row.group.epochs for row in students if not row.against):
+        few = f" --train-per-class {section.per_class}" if section.per_class else ""
         notes.append(
-            f"no undistilled {section.student} for as many epochs: kdcli distill --recipe ce "
-            f"--student {section.student} trains one"
+            f"no undistilled {section.student} of {epochs} epochs: kdcli distill --recipe ce "
+            f"--student {section.student} --dataset {section.dataset} --epochs {epochs}{few}"
         )
     return notes
 

@@ -43,6 +43,8 @@ def records(found: Sequence[Probed], loaded: Dataset, as_published: bool) -> lis
             "role": group.role if group else "file",
             "recipe": group.label if group else None,
             "model": probed.model,
+            "epochs_trained": group.epochs if group else None,
+            "train_per_class": group.per_class if group else None,
             "trained_on": probed.trained_on,
             "dataset": loaded.name,
             "size": loaded.size,
@@ -141,7 +143,14 @@ def _network(part: list[dict[str, Any]]) -> str:
     first = part[0]
     if first["recipe"] is None:
         return first["network"]
-    return first["model"] if first["role"] == "teacher" else f"{first['model']}, {first['recipe']}"
+    few = first["train_per_class"]
+    parts = [
+        first["model"],
+        *([] if first["role"] == "teacher" else [first["recipe"]]),
+        f"{first['epochs_trained']} epochs",
+        *([f"{few} images a class"] if few else []),
+    ]
+    return ", ".join(parts)
 
 
 def _spread(values: list[float]) -> str:

@@ -52,7 +52,7 @@ class LogisticScored(Scored):
 class Optimum(NamedTuple):
     """Where L-BFGS ended."""
 
-    weight: Tensor  # [D + 1, K] float64, the bias last
+    weight: Tensor  # [D + 1, K] as exact as the inputs, the bias last
     iterations: int
     gradient: float  # largest entry
 
@@ -61,7 +61,7 @@ def solve(
     inputs: Tensor, labels: Tensor, classes: int, decay: float, start: Tensor | None = None,
     tolerance: float = TIGHT,
 ) -> Optimum:  # fmt: skip
-    """Minimise over inputs [N, D + 1] float64, its last column ones, and labels [N].
+    """Minimise over inputs [N, D + 1], its last column ones, and labels [N].
 
     From `start` [D + 1, K], or zero. The optimum is one point up to a number added to all biases.
     """
@@ -115,25 +115,26 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 def choose(
     inputs: Tensor, labels: Tensor, classes: int, seed: int, report: Report | None = None
-) -> tuple[float, float]:
-    """The decay with the highest held-out top-1, the greatest of equals, and that top-1 in percent.
+) -> tuple[float, float, Tensor]:
+    """The decay with the highest held-out top-1, the greatest of equals; that top-1, its weights.
 
-    Candidates fall, each from the optimum of the one before.
+    Candidates fall, each from the optimum of the one before, in float32: this only has to rank.
     """
+    inputs = inputs.float()
     fit, held = split(labels, seed)
-    best, chosen, start, worse = -1.0, 0.0, None, 0
+    best, chosen, kept, start, worse = -1.0, 0.0, inputs, None, 0
     for number, decay in enumerate(CANDIDATES):
         start = solve(inputs[fit], labels[fit], classes, decay, start, ROUGH).weight
         right = (inputs[held] @ start).argmax(1) == labels[held]
         top1 = 100 * right.double().mean().item()
         worse = 0 if top1 > best else worse + 1
         if top1 > best:
-            best, chosen = top1, decay
+            best, chosen, kept = top1, decay, start
         if report:
             report(number + 1, len(CANDIDATES) + 1, f"decay {decay:g}: held-out top-1 {top1:.2f} %")
         if worse == PATIENCE:
             break
-    return chosen, best
+    return chosen, best, kept
 
 
 def logistic(found: Frozen, *, seed: int, report: Report | None = None) -> LogisticScored:
@@ -149,8 +150,8 @@ def logistic(found: Frozen, *, seed: int, report: Report | None = None) -> Logis
         with_ones(features)
         for features in standardized(found.train.to(place).double(), found.test.to(place).double())
     )
-    decay, held_out = choose(train, labels, found.classes, seed, report)
-    optimum = solve(train, labels, found.classes, decay)
+    decay, held_out, near = choose(train, labels, found.classes, seed, report)
+    optimum = solve(train, labels, found.classes, decay, near.double())
     scores = score(test @ optimum.weight, wanted, began)
     fitted = score(train @ optimum.weight, labels, began)
     if report:
