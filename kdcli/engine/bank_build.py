@@ -36,7 +36,8 @@ def build(
     """The bank of `teacher` (its `model` and `path`) on `dataset`, with every view in `columns`.
 
     `half` keeps rows as float16 where that is close enough. `report` hears (views known, of how
-    many). KdcliError: 75 when `stop` is wanted, with all that is known kept; 6 when the disk cannot take it.
+    many). KdcliError: 75 when `stop` is wanted, with all that is known kept; 6 when the disk
+    cannot take it.
     """
     set_numerics(device, precision, deterministic=False)
     data_set = data.load(dataset, data_dir)
