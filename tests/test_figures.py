@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from kdcli.analysis import agreement, calibration, cka, classes, correlation, curves, timing, tsne
+from kdcli.analysis import (
+    agreement,
+    calibration,
+    cka,
+    classes,
+    correlation,
+    curves,
+    draw,
+    timing,
+    tsne,
+)
+from kdcli.analysis.naming import names
+from kdcli.runs import Run
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -128,3 +140,35 @@ def test_courses_and_curves_are_the_logs():
     found = curves.curves(log)
     assert found["train", "kd"] == {3: 4.0}
     assert found["test", "top1"] == {1: 10, 2: 20, 3: 30}
+
+
+def test_runs_are_named_by_what_tells_them_apart(tmp_path):
+    def run(recipe: str, seed: int = 0, student: str = "resnet8", teacher: str = "resnet20") -> Run:
+        made = Run(tmp_path / f"{recipe}-{student}-{teacher}-{seed}")
+        told = {"model": teacher} if teacher else None
+        recipe = {"name": recipe, "epochs": 240}
+        made.begin({"kind": "distill", "student": student, "teacher": told, "dataset": "cifar100",
+                    "recipe": recipe, "seed": seed})  # fmt: skip
+        return made
+
+    assert names([run("kd"), run("ce", teacher="")]) == ["kd", "ce"]
+    assert names([run("kd"), run("kd", 1), run("ce", teacher="")]) == [
+        "kd seed 0", "kd seed 1", "ce seed 0",
+    ]  # fmt: skip
+    assert names([run("kd"), run("kd", student="vgg8")]) == ["kd resnet8", "kd vgg8"]
+    assert names([run("kd"), run("kd", teacher="vgg13")]) == [
+        "kd under resnet20", "kd under vgg13",
+    ]  # fmt: skip
+    assert names([run("kd"), run("kd")]) == ["kd-resnet8-resnet20-0"] * 2
+
+
+def test_a_legend_of_many_runs_meets_neither_panels_nor_title():
+    found = {f"run number {n}": timing.Course([1.0, 2.0], [n, n + 1.0]) for n in range(18)}
+    piece = draw.Piece("time", "t", "c", {}, [], [], lambda: timing._draw(found, {"teacher": 30.0}))
+    with draw.style():
+        figure = draw.settled(piece)
+        figure.text(0.01, 1.01, "a title")
+        draw.rendered(figure, "png")
+        (legend,), (axes,) = figure.legends, figure.axes
+        assert legend.get_window_extent().x0 > axes.get_window_extent().x1
+        assert legend.get_window_extent().y1 <= figure.bbox.y1

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdcli.analysis import draw
 from kdcli.analysis.draw import Piece
+from kdcli.analysis.naming import listed
 from kdcli.analysis.study import Study
 from kdcli.errors import KdcliError
 from kdcli.losses.kd import kl_divergence
@@ -61,7 +62,7 @@ def pieces(study: Study) -> Iterator[Piece]:
         raise KdcliError(" ".join(subject.why_not for subject in study.subjects))
     yield Piece(
         "agreement",
-        f"Agreement with the teacher, {study.place}: {', '.join(found)}",
+        f"Agreement with the teacher, {study.place}: {listed(found)}",
         f"Student / teacher, over {len(study.dataset.test.labels):,} test images. Agreement: the "
         "same top-1 answer, right or wrong. KL: from the teacher's predictions to the student's, "
         "temperature 1, mean in nats.",
@@ -92,5 +93,5 @@ def _draw(found: Mapping[str, Fidelity]) -> Figure:
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    draw.legend_outside(figure, axes, "lower center", ncols=3)
     return figure

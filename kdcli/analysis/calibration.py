@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdcli.analysis import draw
 from kdcli.analysis.draw import Piece
+from kdcli.analysis.naming import listed
 from kdcli.analysis.study import Study
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     )
     yield Piece(
         "calibration",
-        f"Calibration, {study.place}: {', '.join(found)}",
+        f"Calibration, {study.place}: {listed(found)}",
         f"ECE over {BINS} bins of equal width, without temperature scaling. A bar below the "
         "diagonal: more sure than right. Below: how many test images are in each bin.",
         {"expected_calibration_error": {name: each.error for name, each in found.items()}},

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kdcli.analysis import draw
 from kdcli.analysis.draw import Piece
+from kdcli.analysis.naming import listed
 from kdcli.analysis.study import Study
 from kdcli.contracts import Features
 from kdcli.data import Dataset, Split
@@ -118,8 +119,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     count = min(IMAGES, len(study.dataset.test.labels))
     yield Piece(
         "cka",
-        f"Linear CKA of teacher and student, layer by layer, {study.place}: "
-        f"{', '.join(found)}",
+        f"Linear CKA of teacher and student, layer by layer, {study.place}: {listed(found)}",
         f"{count:,} test images in batches of {BATCH}, unbiased HSIC, maps flattened; teacher's "
         "layers upwards, student's to the right. 1: the same but for rotation and scale. "
         "Stage 0 is the stem.",

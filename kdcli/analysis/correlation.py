@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdcli.analysis import draw
 from kdcli.analysis.draw import Piece
+from kdcli.analysis.naming import listed
 from kdcli.analysis.study import Study, Subject
 from kdcli.errors import KdcliError
 
@@ -85,7 +86,7 @@ def _piece(name: str, study: Study, students: list[Subject]) -> Piece:
     return Piece(
         name,
         f"Correlation of the {len(classes)} classes' logits, {study.place}: teacher "
-        f"{teacher.name} and {', '.join(found)}",
+        f"{teacher.name} and {listed(found)}",
         f"Pearson correlation over the {len(teacher.answers.labels):,} test images, classes in the "
         "dataset's order. The difference is student minus teacher: 0 everywhere would be a student "
         "whose classes are as alike as its teacher's. Mean and largest absolute difference off "

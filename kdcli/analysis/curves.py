@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcli.analysis import draw
 from kdcli.analysis.draw import Piece
+from kdcli.analysis.naming import listed
 from kdcli.analysis.study import Study
 from kdcli.errors import KdcliError
 
@@ -49,7 +50,7 @@ def pieces(study: Study) -> Iterator[Piece]:
                                if split == "train" and name not in TEST_ONLY))  # fmt: skip
     yield Piece(
         "curves",
-        f"Learning curves, {study.place}: {', '.join(found)}",
+        f"Learning curves, {study.place}: {listed(found)}",
         "Training values are means over an epoch, while the weights move and with augmentation; "
         "each term as weighted in its run's objective, so terms of other runs may have another "
         "scale. The test loss is plain cross-entropy.",

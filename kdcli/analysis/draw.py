@@ -82,8 +82,9 @@ def style() -> Any:
 def write(piece: Piece, folder: Path) -> list[Path]:
     """The figure as PNG and SVG, its numbers as CSV and JSON; the files, the PNG first."""
     with style():
-        figure = piece.draw()
-        _entitle(figure, piece.title)
+        figure = settled(piece)
+        title = wrapped(piece.title, int(11 * figure.get_figwidth()))  # letters in a line
+        figure.text(0.01, 1.01, title, size=11, weight="bold", va="bottom")
         pictures = {kind: rendered(figure, kind) for kind in ("png", "svg")}
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([piece.columns, *piece.rows])
@@ -98,12 +99,16 @@ def write(piece: Piece, folder: Path) -> list[Path]:
     return list(files.values())
 
 
-def _entitle(figure: Figure, title: str) -> None:
-    """The title above everything; the layout is settled before it, so that neither meets."""
+def settled(piece: Piece) -> Figure:
+    """The figure drawn and laid out for good: a title above it moves nothing."""
+    figure = piece.draw()
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    letters = int(11 * figure.get_figwidth())  # in a line of this size
-    figure.text(0.01, 1.01, wrapped(title, letters), size=11, weight="bold", va="bottom")
+    for legend in figure.legends:  # tied to the file's edge, which the title will move
+        box = legend.get_window_extent().transformed(figure.transFigure.inverted())
+        legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
+        legend.set_loc((box.x0, box.y0))
+    return figure
 
 
 def rendered(figure: Figure, kind: str, **options: Any) -> bytes:
@@ -147,10 +152,9 @@ def grid(axes: Axes, axis: str = "both") -> None:
     axes.set_axisbelow(True)
 
 
-def legend_outside(figure: Figure, axes: Axes, markers: float = 1.0) -> None:
-    """One legend for all panels, to the right of them, of what is labelled in `axes`."""
-    told = axes.get_legend_handles_labels()
-    figure.legend(*told, loc="outside right upper", markerscale=markers)
+def legend_outside(figure: Figure, axes: Axes, place: str = "right upper", **options: Any) -> None:
+    """One legend beside all panels, of what is labelled in `axes`."""
+    figure.legend(*axes.get_legend_handles_labels(), loc=f"outside {place}", **options)
 
 
 def matrix(axes: Axes, values: Any, labels: tuple[Sequence[str], Sequence[str]], text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kdcli.ensembles import label, members
@@ -17,10 +17,22 @@ def names(runs: Sequence[Run]) -> list[str]:
         [fact["recipe"], fact["student"] if several or not fact["recipe"] else ""] for fact in facts
     ]
     for key in ("teacher", "epochs", "seed"):
-        if len(set(map(_joined, shown))) < len(runs) and len({fact[key] for fact in facts}) > 1:
-            shown = [[*parts, fact[key]] for parts, fact in zip(shown, facts, strict=True)]
+        longer = [[*parts, fact[key]] for parts, fact in zip(shown, facts, strict=True)]
+        if len(set(map(_joined, longer))) > len(set(map(_joined, shown))):
+            shown = longer
     short = [_joined(parts) for parts in shown]
     return short if len(set(short)) == len(short) else [run.name for run in runs]
+
+
+def listed(items: Iterable[str], most: int = 4) -> str:
+    """Names for a title, the first `most` of them.
+
+    >>> listed(["kd", "crd", "ce"], most=2)
+    'kd, crd and 1 more'
+    """
+    items = list(items)
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, str]:

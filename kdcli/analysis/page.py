@@ -89,8 +89,7 @@ def code(lines: Iterable[str]) -> str:
 def figure(piece: Piece) -> str:
     """The figure as inline SVG; its text and axes take the page's colour, in light and in dark."""
     with draw.style():
-        made = piece.draw()
-        svg = draw.rendered(made, "svg", transparent=True).decode()
+        svg = draw.rendered(draw.settled(piece), "svg", transparent=True).decode()
     return (
         f'<figure id="figure-{escape(piece.name)}"><h3>{escape(piece.title)}</h3>'
         f'<div class="scroll" tabindex="0">{inline(svg, piece)}</div>'
@@ -103,6 +102,7 @@ def inline(svg: str, piece: Piece) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'(<image\b[^>]*?) id="[^"]*"', r"\1", svg)  # equal images would have equal ids
     svg = re.sub(r'\bid="', f'id="{piece.name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\g<1>#{piece.name}-", svg)
     svg = svg.replace("xlink:href", "href").replace(draw.INK, "currentColor")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdcli.analysis import draw
 from kdcli.analysis.draw import Piece
+from kdcli.analysis.naming import listed
 from kdcli.analysis.study import Study
 from kdcli.errors import KdcliError
 
@@ -51,7 +52,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     )
     yield Piece(
         "time",
-        f"Test accuracy against training time, {study.place}: {', '.join(found)}",
+        f"Test accuracy against training time, {study.place}: {listed(found)}",
         f"A point an epoch; training only, evaluation and the teacher's own training excluded. "
         f"{_machines(study)}",
         {

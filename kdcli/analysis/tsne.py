@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdcli.analysis import draw
 from kdcli.analysis.draw import COLOURS, MARKERS, Piece
+from kdcli.analysis.naming import listed
 from kdcli.analysis.study import Study
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     yield Piece(
         "tsne",
         f"t-SNE of penultimate features, {study.place}, first {len(classes)} classes: "
-        f"{', '.join(found)}",
+        f"{listed(found)}",
         f"{len(index):,} test images; PCA initialisation, perplexity {PERPLEXITY:g}, seed {SEED}. "
         "Distances between clusters, their sizes and the axes mean nothing, and no two panels "
         "share a frame. The percentage is measured in the features and not in the plane: of each "
@@ -102,7 +103,7 @@ def _draw(found: dict[str, Plane], labels: Tensor, classes: tuple[str, ...]) -> 
         place.set_title(f"{draw.wrapped(name)}\n{each.purity:.1f} % neighbours of the same class")
     for place in axes.flat[len(found) :]:
         place.axis("off")
-    draw.legend_outside(figure, axes[0, 0], markers=1.8)
+    draw.legend_outside(figure, axes[0, 0], markerscale=1.8)
     return figure
 
 
@@ -113,7 +114,7 @@ def _scatter(axes: Any, places: Tensor, labels: Tensor, classes: tuple[str, ...]
         axes.scatter(
             x, y, s=9, color=COLOURS[number % len(COLOURS)], linewidths=0, alpha=0.8,
             marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
-            label=name, rasterized=True,
+            label=name.replace("_", " "), rasterized=True,
         )  # fmt: skip
     axes.set_xticks([])
     axes.set_yticks([])
