@@ -138,7 +138,7 @@ def example(image: Tensor, label: str, answers: Iterable[tuple[str, str, float]]
     answers = list(answers)
     said = "".join(
         f'<br>{escape(who)}: <span class="{"right" if answer == label else "wrong"}">'
-        f"{'✓' if answer == label else '✗'} {escape(answer)}</span> {sure:.0f}\u00a0%"
+        f"{'✓' if answer == label else '✗'}\u00a0{escape(answer)}</span> {sure:.0f}\u00a0%"
         for who, answer, sure in answers
     )
     text = f"{label}; {', '.join(f'{who}: {answer}' for who, answer, _ in answers)}"
