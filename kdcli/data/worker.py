@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -21,27 +22,23 @@ from kdcli.errors import KdcliError
 
 def serve(memory: int, size: int, fit: str) -> None:
     """Decode into the open file `memory`, [rows, size, size, 3] uint8, until the input ends."""
-    with mmap.mmap(memory, 0) as mapped:
-        rows = np.frombuffer(mapped, np.uint8).reshape(-1, size, size, 3)
-        for line in sys.stdin.buffer:
-            first, files = json.loads(line)
-            wrong = None
-            try:
-                for row, (file, key) in enumerate(files, first):
-                    rows[row] = square(Path(file), size, fit, key)
-            except KdcliError as error:
-                wrong = str(error)
-            except Exception as error:  # whatever a broken file makes a decoder do
-                wrong = (
-                    f"{file} is damaged ({type(error).__name__}: {error}): replace or remove it."
-                )
-            sys.stdout.write(json.dumps(wrong) + "\n")
-            sys.stdout.flush()
-        del rows  # a map that is looked at cannot be closed
+    rows = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, size, size, 3)
+    for line in sys.stdin.buffer:
+        first, files = json.loads(line)
+        wrong = None
+        try:
+            for row, (file, key) in enumerate(files, first):
+                rows[row] = square(Path(file), size, fit, key)
+        except KdcliError as error:
+            wrong = str(error)
+        except Exception as error:  # whatever a broken file makes a decoder do
+            wrong = f"{file} is damaged ({type(error).__name__}: {error}): replace or remove it."
+        sys.stdout.write(json.dumps(wrong) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
     try:
         serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
     except BrokenPipeError:
-        sys.stdout = None  # nobody is there to answer
+        os._exit(0)  # nobody is there to answer; Python would try again to flush
