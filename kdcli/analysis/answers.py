@@ -45,9 +45,11 @@ class Answers(NamedTuple):
 
 
 def dataset_of(run: Run, data_dir: Path) -> Dataset:
-    """The dataset of a run as it was trained on: its subset of the training images."""
+    """The dataset of a run as it was trained on: its subset of the training images, its size."""
     config = run.config
-    return data.load(config["dataset"], data_dir, train_per_class=config.get("train_per_class"))
+    size = config["recipe"].get("data", {}).get("size")
+    kept = config.get("train_per_class")
+    return data.load(config["dataset"], data_dir, train_per_class=kept, size=size)
 
 
 def answers(
@@ -67,12 +69,10 @@ def answers(
     if not run.finished:
         raise KdcliError(f"the run {run.path} is unfinished; kdcli resume {run.name} ends it.")
     dataset = dataset or dataset_of(run, data_dir)
-    images, labels = (tensor.contiguous().numpy() for tensor in dataset.test)
-    key = {
-        "format": FORMAT,
-        "model": checkpoint.digest(run.model),
-        "test": digest(Arrays(images, labels)),
-    }
+    tested = dataset.digest
+    if not dataset.streamed:  # of the test images alone: runs on parts of the others share them
+        tested = digest(Arrays(*(tensor.contiguous().numpy() for tensor in dataset.test)))
+    key = {"format": FORMAT, "model": checkpoint.digest(run.model), "test": tested}
     path = run.path / FILE
     if (kept := _kept(path, key)) is not None:
         return kept
