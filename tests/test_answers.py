@@ -25,7 +25,7 @@ def make_run(path, dataset: str, seed: int = 0, **settings) -> Run:
     run, network = Run(path), models.build("tiny8", classes=4)
     with torch.no_grad():
         network.train()(torch.randn(64, 3, 32, 32))
-    run.begin({"kind": "distill", "student": "tiny8", "dataset": dataset, **settings})
+    run.begin({"kind": "distill", "recipe": {}, "student": "tiny8", "dataset": dataset, **settings})
     weights.save(network, run.model, {"mean": [0.5] * 3, "std": [0.25] * 3})
     run.finish({"top1": 25.0})
     return run
