@@ -13,14 +13,11 @@ from rich.markup import escape
 from kdcli.cli import screen
 from kdcli.cli.machine import usable_cores
 from kdcli.cli.screen import console, duration
-from kdcli.cli.training import Cell, Order, limit_threads, place, train
+from kdcli.cli.training import Cell, Failures, Order, Results, limit_threads, place, train
 from kdcli.errors import STOPPED, KdcliError
 from kdcli.recipes import Recipe
 
 ON_A_GPU = 4  # runs side by side on one GPU, for `auto`: each has a context and memory of its own
-
-Results = list[dict[str, Any]]
-Failures = list[tuple[str, KdcliError]]  # by name of the run
 
 
 def parse_seeds(text: str, seed: int) -> list[int]:

@@ -19,14 +19,14 @@ from dataclasses import asdict
 
 from kdcli.cli import training
 from kdcli.cli.board import DONE, FAILED, HALTED, RUNNING, STOPPING, WAITING, Board, Job
-from kdcli.cli.grid import Failures, Results
 from kdcli.cli.screen import console
-from kdcli.cli.training import Cell, Order
-from kdcli.cli.worker import GRACE, RECORD
+from kdcli.cli.training import Cell, Failures, Order, Results
 from kdcli.engine.stop import Stop
 from kdcli.errors import ENVIRONMENT, STOPPED, KdcliError
 from kdcli.runs import Run
 
+RECORD = "\x1e"  # begins what a process tells of its run; no other line does
+GRACE = 20.0  # seconds that a process has to save in, once we are gone
 TICK = 0.2  # seconds between two looks at the processes, and two drawings of the table
 AGAIN = 5.0  # seconds after which a process that does not stop is asked once more
 LAST_WORDS = 2.0  # seconds to wait for what an ended process said, should a child of it live on

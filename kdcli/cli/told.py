@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.markup import escape
 
+from kdcli.cli.jobs import RECORD
 from kdcli.cli.screen import console
-from kdcli.cli.worker import RECORD
 from kdcli.engine.train import Report
 
 

@@ -19,6 +19,8 @@ from kdcli.runs import Run
 from kdcli.settings import differences, override, parse_settings
 
 Origins = dict[str, tuple[object, str]]
+Results = list[dict[str, Any]]
+Failures = list[tuple[str, KdcliError]]  # by name of the run
 
 
 @dataclass

@@ -17,10 +17,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from kdcli.cli.jobs import GRACE
 from kdcli.errors import STOPPED, KdcliError
-
-RECORD = "\x1e"  # begins a record; no other line does
-GRACE = 20.0  # seconds to save in, once the parent is gone
 
 
 def main() -> None:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcli.data import TABLE, Dataset, Split, Triple
+from kdcli.data.decode import CROP
 from kdcli.errors import DATA, KdcliError
-
-CROP, STRETCH = "crop", "stretch"  # how an image becomes a square, see `kdcli.data.crops`
 
 
 class Arrays(NamedTuple):

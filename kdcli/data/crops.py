@@ -17,8 +17,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageOps
 
-from kdcli.data.assemble import CROP
-from kdcli.data.decode import BILINEAR, opened, rgb
+from kdcli.data.decode import BILINEAR, CROP, opened, rgb
 from kdcli.errors import DATA, KdcliError
 
 AREA = (0.08, 1.0)  # share of the image

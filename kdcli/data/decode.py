@@ -20,6 +20,7 @@ from PIL import Image
 from kdcli.errors import DATA, ENVIRONMENT, KdcliError
 
 CHUNK = 128  # images a task
+CROP, STRETCH = "crop", "stretch"  # how an image becomes a square, see `kdcli.data.crops`
 BILINEAR = Image.Resampling.BILINEAR
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kdcli.data import FOLDER, TABLE, Triple
-from kdcli.data.assemble import CROP, STRETCH, Arrays, Listing, Raw, first_of_each, kept
-from kdcli.data.decode import KINDS, decode, memory, opened
+from kdcli.data.assemble import Arrays, Listing, Raw, first_of_each, kept
+from kdcli.data.decode import CROP, KINDS, STRETCH, decode, memory, opened
 from kdcli.data.trees import Folder
 from kdcli.errors import DATA, KdcliError
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kdcli.data import TABLE
 from kdcli.data.archives import fewer
-from kdcli.data.assemble import CROP, STRETCH, Raw
+from kdcli.data.assemble import Raw
+from kdcli.data.decode import CROP, STRETCH
 from kdcli.data.folder import LARGEST, listings
 from kdcli.errors import DATA, KdcliError
 

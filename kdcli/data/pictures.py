@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kdcli.data.assemble import CROP
 from kdcli.data.crops import square
-from kdcli.data.decode import in_threads, room
+from kdcli.data.decode import CROP, in_threads, room
 
 if TYPE_CHECKING:
     from kdcli.data.decoders import Item
