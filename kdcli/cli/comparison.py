@@ -174,14 +174,14 @@ def _notes(section: Section) -> list[str]:
     for epochs in dict.fromkeys(row.group.epochs for row in students if not row.against):
         few = f" --train-per-class {section.per_class}" if section.per_class else ""
         notes.append(
-            f"no undistilled {section.student} of {epochs} epochs: kdcli distill --recipe ce "
+            f"no undistilled {section.student} of {epochs} epoch{'s' * (epochs > 1)}: kdcli distill --recipe ce "
             f"--student {section.student} --dataset {section.dataset} --epochs {epochs}{few}"
         )
     return notes
 
 
 def _improvement(gain: Improvement) -> None:
-    name = escape(f"{gain.recipe}, {gain.epochs} epochs")
+    name = escape(f"{gain.recipe}, {gain.epochs} epoch{'s' * (gain.epochs > 1)}")
     missing = "; ".join(gain.missing)
     if gain.percent is None:
         screen.console.print(f"[dim]{name}: no average relative improvement. {escape(missing)}[/]")
