@@ -11,7 +11,8 @@ from typing import Any
 
 from kdcli.data import TABLE
 from kdcli.errors import KdcliError, unknown
-from kdcli.recipes import KINDS, NUMBER, Recipe, folder, from_dict
+from kdcli.recipe import KINDS, NUMBER, Recipe, from_dict
+from kdcli.recipes import folder
 
 TABLES = ("pairs", "datasets")  # of a recipe: what it would be elsewhere, so no setting
 

@@ -14,7 +14,7 @@ from kdcli.analysis.compare import sections
 from kdcli.analysis.groups import together
 from kdcli.analysis.improvement import average_relative_improvement, improvements
 from kdcli.models import weights
-from kdcli.recipes import scaled
+from kdcli.recipe import scaled
 from kdcli.runs import Run, all_runs
 from kdcli.settings import override
 from tests.command import call, draw_folder

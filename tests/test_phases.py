@@ -9,7 +9,7 @@ from kdcli import models, recipes
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.phases import Phase, plan
 from kdcli.errors import KdcliError
-from kdcli.recipes import Pretrain
+from kdcli.recipe import Pretrain
 from tests import tiny
 from tests.test_train import StopAfter
 

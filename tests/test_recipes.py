@@ -6,6 +6,7 @@ import pytest
 
 from kdcli import losses, models, recipes
 from kdcli.errors import KdcliError
+from kdcli.recipe import from_dict, scaled
 from kdcli.settings import differences, for_dataset, for_pair, override, parse_settings
 
 NAMES = recipes.names()
@@ -39,9 +40,7 @@ def test_every_published_pair_names_known_networks_and_changes_something(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_survives_being_written_as_json(name):
     recipe = recipes.load(name)
-    assert recipes.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipes.from_dict(
-        recipe.to_dict()
-    )
+    assert from_dict(json.loads(json.dumps(recipe.to_dict()))) == from_dict(recipe.to_dict())
 
 
 def test_composition_adds_weighted_losses_and_keeps_one_cross_entropy():
@@ -98,10 +97,10 @@ def test_an_unknown_recipe_suggests_the_nearest():
 
 
 def test_another_length_keeps_the_share_of_milestones_and_warm_up():
-    short = recipes.scaled(recipes.load("dkd"), 24)
+    short = scaled(recipes.load("dkd"), 24)
     assert short.milestones == pytest.approx((15, 18, 21))
     assert short.warmup["dkd"] == pytest.approx(2)
-    assert recipes.scaled(short, 240).milestones == pytest.approx((150, 180, 210))
+    assert scaled(short, 240).milestones == pytest.approx((150, 180, 210))
 
 
 def test_a_published_pair_has_its_own_values():

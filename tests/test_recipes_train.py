@@ -16,6 +16,7 @@ from kdcli.engine.session import Session
 from kdcli.engine.train import Report
 from kdcli.errors import STOPPED, KdcliError
 from kdcli.models import weights
+from kdcli.recipe import scaled
 from tests import tiny
 from tests.test_train import StopAfter
 
@@ -53,7 +54,7 @@ def few_images_and_a_look_at_every_step(monkeypatch):
 
 def session(recipe, pair, teachers, folder, report=None):
     """An epoch of three steps, and one of each phase before it."""
-    short = recipes.scaled(recipes.load(recipe), 1)
+    short = scaled(recipes.load(recipe), 1)
     equal = pair == "one family" and tiny.TEACHERS.get(recipe)
     teacher = equal or PAIRS[pair]
     config = {

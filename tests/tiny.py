@@ -14,7 +14,7 @@ from kdcli.engine.objective import Objective, assemble
 from kdcli.engine.phases import plan
 from kdcli.engine.teachers import Frozen
 from kdcli.engine.train import Trainer
-from kdcli.recipes import Recipe
+from kdcli.recipe import Recipe
 
 CLASSES = 8
 DEVICE = torch.device("cpu")

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdcli import recipes, tables
 from kdcli.errors import KdcliError
-from kdcli.recipes import Recipe, scaled
+from kdcli.recipe import Recipe, from_dict, scaled
 from kdcli.runs import Run
 from kdcli.settings import differences, for_pair
 from kdcli.tables import Printed
@@ -27,7 +27,7 @@ def describes(run: Run) -> bool:
     if not all(key in run.config for key in NEEDED) or "top1" not in run.result:
         return False
     try:
-        recipes.from_dict(run.config["recipe"])
+        from_dict(run.config["recipe"])
     except (KdcliError, TypeError):  # written by another version
         return False
     return True
@@ -127,7 +127,7 @@ class Group:
         """`key=value` where the recipe is not as shipped, at its own length."""
         if self._shipped is None:
             return ()
-        mine = recipes.from_dict(self.config["recipe"])
+        mine = from_dict(self.config["recipe"])
         changed = differences(mine, scaled(self._shipped, self.epochs))
         return tuple(
             f"{key.removeprefix('losses.')}={value}"

@@ -28,7 +28,7 @@ from kdcli.engine.phases import Phase, plan
 from kdcli.files import write_text
 from kdcli.losses import Loss
 from kdcli.models.network import Network
-from kdcli.recipes import Recipe
+from kdcli.recipe import Recipe
 
 TEACHER, STUDENT = "resnet32x4", "resnet8x4"
 IMAGES, CLASSES, SIZE = 50_000, 100, 32

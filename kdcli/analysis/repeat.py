@@ -12,7 +12,7 @@ from kdcli import recipes
 from kdcli.ensembles import members
 from kdcli.errors import KdcliError
 from kdcli.export.provenance import shareable
-from kdcli.recipes import Recipe, scaled
+from kdcli.recipe import Recipe, from_dict, scaled
 from kdcli.runs import Run, default_name
 from kdcli.settings import differences, for_pair
 
@@ -22,7 +22,7 @@ WORDS = ("name", "paper", "summary", "group", "teacher")  # keys of a recipe tha
 def command(run: Run) -> str:
     """The line to type, without the paths of this machine; KdcliError where none says it all."""
     config = shareable(run.config)
-    recipe = recipes.from_dict(config["recipe"])
+    recipe = from_dict(config["recipe"])
     words = ["kdcli", config["kind"]]
     if config["kind"] == "teach":
         words += [config["student"]]

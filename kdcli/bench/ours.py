@@ -31,7 +31,7 @@ from kdcli.engine.speed import Speed
 from kdcli.engine.train import Report, Trainer
 from kdcli.losses.crd import CRD
 from kdcli.models.network import Network
-from kdcli.recipes import Recipe
+from kdcli.recipe import Recipe
 
 PLAIN = Speed(capture=False, bank="off", look_ahead=1)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kdcli.cli import options as o
-from kdcli.recipes import Recipe
+from kdcli.recipe import Recipe
 
 
 def add_to(app: typer.Typer) -> None:

@@ -15,7 +15,7 @@ from kdcli.cli.machine import usable_cores
 from kdcli.cli.screen import console, duration
 from kdcli.cli.training import Cell, Failures, Order, Results, limit_threads, place, train
 from kdcli.errors import STOPPED, KdcliError
-from kdcli.recipes import Recipe
+from kdcli.recipe import Recipe
 
 ON_A_GPU = 4  # runs side by side on one GPU, for `auto`: each has a context and memory of its own
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kdcli.cli.pick import Picked
     from kdcli.cli.probe_table import Probed
     from kdcli.data import Dataset
-    from kdcli.recipes import Recipe
+    from kdcli.recipe import Recipe
 
 
 class Plan(NamedTuple):

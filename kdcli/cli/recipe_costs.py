@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from kdcli.errors import KdcliError
-from kdcli.recipes import Recipe, folder
+from kdcli.recipe import Recipe
+from kdcli.recipes import folder
 
 
 def written() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from kdcli import recipes
 from kdcli.cli import recipe_costs
 from kdcli.errors import unknown
-from kdcli.recipes import Recipe
+from kdcli.recipe import Recipe
 
 GROUPS = ["baseline", "logit", "feature", "relation", "contrastive", "online", "optimizer"]
 WIDE = 130  # columns of a terminal from which a recipe stands on one line

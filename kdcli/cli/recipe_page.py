@@ -8,7 +8,8 @@ from typing import Any
 
 from kdcli.cli import recipe_costs
 from kdcli.cli.published import published
-from kdcli.recipes import PROTOCOL, Recipe, folder
+from kdcli.recipe import PROTOCOL, Recipe
+from kdcli.recipes import folder
 
 STYLE = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
 TOLD = ("name", "paper", "summary", "group", "minimize", "pairs", "datasets")

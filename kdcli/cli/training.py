@@ -14,7 +14,7 @@ from kdcli.cli import screen
 from kdcli.cli.screen import console
 from kdcli.errors import STOPPED, USAGE, KdcliError, unknown
 from kdcli.files import checked_name
-from kdcli.recipes import Recipe, scaled
+from kdcli.recipe import Recipe, scaled
 from kdcli.runs import Run
 from kdcli.settings import differences, override, parse_settings
 

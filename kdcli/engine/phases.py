@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from kdcli.models.network import Network
-from kdcli.recipes import Recipe
+from kdcli.recipe import Recipe
 
 TOP = "student.top"  # in a freeze list: whatever the student's family has behind its last stage
 

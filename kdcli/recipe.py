@@ -1,0 +1,177 @@
+"""What a recipe is: a training objective as checked plain values; an unknown key is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kdcli.data import TABLE, check_options
+from kdcli.errors import KdcliError, unknown
+
+PROTOCOL = "SGD 0.9, 240 epochs, rate / 10 after 150, 180 and 210, batch 64"
+OPTIMIZER = {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """A phase before the main one: its own objective at a constant learning rate."""
+
+    minimize: Mapping[str, float]
+    epochs: int
+    lr: float | None = None  # None: the main phase's
+    freeze: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training objective. The defaults are the CIFAR-100 protocol of all four papers."""
+
+    name: str
+    paper: str
+    minimize: Mapping[str, float]  # weight by term
+    summary: str = ""
+    group: str = "own"
+    losses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # constructor arguments
+    warmup: Mapping[str, float] = field(default_factory=dict)  # epochs until a term's full weight
+    freeze: tuple[str, ...] = ()
+    epochs: int = 240
+    lr: float | None = None  # None: the published rate of the student's family
+    milestones: tuple[float, ...] = (150, 180, 210)
+    batch: int = 64
+    teacher: str = ""
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(OPTIMIZER))
+    data: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # over its protocol
+    pretrain: tuple[Pretrain, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `config.json` keeps them."""
+        return asdict(self)
+
+    def formula(self, settings: bool = True) -> str:
+        """The objective with its weights, and the losses' settings, on one line.
+
+        What is minimised before the main phase comes first.
+        """
+        phases = [
+            f"{self._sum(p.minimize, settings)} for {p.epochs} epoch{'s' * (p.epochs > 1)}"
+            for p in self.pretrain
+        ]
+        return ", then ".join([*phases, self._sum(self.minimize, settings)])
+
+    def _sum(self, minimize: Mapping[str, float], settings: bool) -> str:
+        parts = []
+        for term, weight in minimize.items():
+            told = {k: v for k, v in self.losses.get(term, {}).items() if settings and k != "use"}
+            inside = ", ".join(f"{key}={value}" for key, value in told.items())
+            parts.append(f"{weight:g} {term}" + (f"({inside})" if inside else ""))
+        return " + ".join(parts)
+
+
+KEYS = [item.name for item in fields(Recipe) if item.name != "name"]
+NUMBER = (int, float)
+KINDS: dict[str, tuple[type, ...]] = {
+    "paper": (str,), "summary": (str,), "group": (str,), "teacher": (str,),
+    "minimize": (Mapping,), "losses": (Mapping,), "warmup": (Mapping,), "optimizer": (Mapping,),
+    "data": (Mapping,), "pairs": (Mapping,), "datasets": (Mapping,),
+    "freeze": (list, tuple), "milestones": (list, tuple), "pretrain": (list, tuple),
+    "epochs": (int,), "batch": (int,), "lr": NUMBER,
+}  # fmt: skip
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """A checked recipe from plain values."""
+    values = dict(values)
+    for key, value in values.items():
+        if key != "name" and key not in KEYS:
+            raise unknown("recipe key", key, KEYS)
+        _check_kind(key, value)
+    for key in ("paper", "minimize"):
+        if not values.get(key):
+            raise KdcliError(f"'{key}' is missing.")
+    values["optimizer"] = OPTIMIZER | dict(values.get("optimizer", {}))
+    for key in ("freeze", "milestones"):
+        if key in values:
+            values[key] = tuple(values[key])
+    values["pretrain"] = tuple(_pretrain(phase) for phase in values.get("pretrain", ()))
+    recipe = Recipe(**values)
+    _check(recipe)
+    return recipe
+
+
+def _check_kind(key: str, value: object) -> None:
+    if key not in KINDS or value is None:
+        return
+    if not isinstance(value, KINDS[key]) or isinstance(value, bool):
+        allowed = " or ".join(kind.__name__.lower() for kind in KINDS[key])
+        raise KdcliError(f"'{key}' is {value!r}, but must be a {allowed}.")
+
+
+def _pretrain(values: Mapping[str, Any]) -> Pretrain:
+    known = [item.name for item in fields(Pretrain)]
+    for key in values:
+        if key not in known:
+            raise unknown("[[pretrain]] key", key, known)
+        _check_kind(key, values[key])
+    if not values.get("minimize") or (values.get("epochs") or 0) < 1:
+        raise KdcliError("[[pretrain]] needs 'minimize' and at least 1 of 'epochs'.")
+    return Pretrain(**{**values, "freeze": tuple(values.get("freeze", ()))})
+
+
+def _check(recipe: Recipe) -> None:
+    terms = [*recipe.minimize, *(term for phase in recipe.pretrain for term in phase.minimize)]
+    for term in terms:
+        use = recipe.losses.get(term, {}).get("use", term)
+        if use not in loss_names():
+            raise unknown("loss", use, loss_names())
+    for table in (recipe.minimize, recipe.warmup, *(phase.minimize for phase in recipe.pretrain)):
+        for term, value in table.items():
+            if not isinstance(value, NUMBER) or isinstance(value, bool):
+                raise KdcliError(f"the number of '{term}' is {value!r}.")
+    for dataset in recipe.datasets:
+        if dataset not in TABLE:
+            raise unknown("dataset in [datasets]", dataset, TABLE)
+    check_options(recipe.data)
+    for table, kind in ((recipe.losses, "losses"), (recipe.warmup, "warmup")):
+        for term in table:
+            if term not in terms:
+                raise unknown(f"term in [{kind}]", term, terms, "A term is named in 'minimize'.")
+    task = recipe.optimizer.get("task")  # the terms with a velocity of their own, under "dot"
+    if task is not None and not (task and isinstance(task, list | tuple)):
+        raise KdcliError(f"optimizer.task is {task!r}, but must be a list of terms, e.g. ['ce'].")
+    for term in task or ():
+        if term not in terms:
+            raise unknown("term in optimizer.task", str(term), terms)
+    if recipe.epochs < 1 or recipe.batch < 2:
+        raise KdcliError(
+            f"epochs is {recipe.epochs} and batch {recipe.batch}: at least 1 epoch, and 2 images a "
+            "batch, since batch norm cannot train on one."
+        )
+
+
+def scaled(recipe: Recipe, epochs: int | None) -> Recipe:
+    """The recipe over another number of epochs: milestones and warm-ups keep their share of it."""
+    if epochs is None or epochs == recipe.epochs:
+        return recipe
+    share = epochs / recipe.epochs
+    pretrain = tuple(
+        replace(phase, epochs=max(1, round(phase.epochs * share))) for phase in recipe.pretrain
+    )
+    return replace(
+        recipe,
+        epochs=epochs,
+        milestones=tuple(milestone * share for milestone in recipe.milestones),
+        warmup={term: span * share for term, span in recipe.warmup.items()},
+        pretrain=pretrain,
+    )
+
+
+@cache
+def loss_names() -> list[str]:
+    """Names of the losses, by listing their folder: nothing of torch is imported."""
+    files = (Path(__file__).parent / "losses").glob("*.py")
+    return sorted(path.stem for path in files if path.stem != "__init__")
