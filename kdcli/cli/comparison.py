@@ -174,8 +174,8 @@ def _notes(section: Section) -> list[str]:
     for epochs in dict.fromkeys(row.group.epochs for row in students if not row.against):
         few = f" --train-per-class {section.per_class}" if section.per_class else ""
         notes.append(
-            f"no undistilled {section.student} of {epochs} epoch{'s' * (epochs > 1)}: kdcli distill --recipe ce "
-            f"--student {section.student} --dataset {section.dataset} --epochs {epochs}{few}"
+            f"no undistilled {section.student} of {epochs} epoch{'s' * (epochs > 1)}: "
+            f"kdcli distill --recipe ce --student {section.student} --dataset {section.dataset} --epochs {epochs}{few}"
         )
     return notes
 
