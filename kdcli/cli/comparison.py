@@ -175,7 +175,8 @@ def _notes(section: Section) -> list[str]:
         few = f" --train-per-class {section.per_class}" if section.per_class else ""
         notes.append(
             f"no undistilled {section.student} of {epochs} epoch{'s' * (epochs > 1)}: "
-            f"kdcli distill --recipe ce --student {section.student} --dataset {section.dataset} --epochs {epochs}{few}"
+            f"kdcli distill --recipe ce --student {section.student} --dataset {section.dataset} "
+            f"--epochs {epochs}{few}"
         )
     return notes
 
