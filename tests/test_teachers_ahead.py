@@ -9,7 +9,8 @@ import torch
 
 from kdcli import recipes
 from kdcli.contracts import Batch
-from kdcli.engine.bank import Bank, Column, all_banks, fits_half
+from kdcli.engine.bank import Bank, all_banks
+from kdcli.engine.bank_column import Column, fits_half
 from kdcli.engine.banked import Banked
 from kdcli.engine.capture import Captured
 from kdcli.engine.look_ahead import LookAhead
@@ -126,6 +127,58 @@ def test_two_processes_add_to_one_bank(tmp_path):
         columns[0].read(np.array([7, 0, 4])), [rows[1][4], rows[0][0], rows[1][1]]
     )
     assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_what_is_not_written_yet_is_kept_when_others_have_written(tmp_path):
+    one, other = (Column(tmp_path, "logits", 3, VIEWS, print) for _ in range(2))
+    one.add(np.arange(4), np.full((4, 3), 1, np.float32))
+    other.add(np.arange(4, 9), np.full((5, 3), 2, np.float32))
+    other.flush()
+    one.refresh()
+    one.flush()
+    third = Column(tmp_path, "logits", 3, VIEWS, print)
+    assert third.read(np.array([8, 0])).tolist() == [[2] * 3, [1] * 3]
+
+
+def test_what_is_written_stays_in_memory_no_longer(tmp_path):
+    column = Column(tmp_path, "logits", 3, VIEWS, print)
+    rows = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    rows[4:7] *= 1e6  # beyond float16
+    for keys in np.split(np.arange(9), (4, 7)):
+        column.add(keys, rows[keys], half=True)
+    before = column.read(np.arange(9))
+    assert column.waiting == 9
+    column.flush()
+    assert column.waiting == 0
+    assert all(isinstance(shard, np.memmap) for shard in column.shards)
+    assert np.array_equal(column.read(np.arange(9)), before)
+    assert len(list(tmp_path.iterdir())) == 2, "a file for each precision"
+
+
+def test_a_disk_that_fills_up_is_left_without_half_a_shard(tmp_path, monkeypatch):
+    def refuse(stream, shard):
+        stream.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    column = Column(tmp_path, "logits", 3, VIEWS, print)
+    column.add(np.arange(4), np.ones((4, 3), np.float32))
+    monkeypatch.setattr(np, "save", refuse)
+    with pytest.raises(OSError, match="No space"):
+        column.flush()
+    assert not list(tmp_path.iterdir())
+    assert column.waiting == 4
+
+
+def test_a_list_of_banks_passes_over_a_damaged_shard(tmp_path):
+    banked(tiny.trainer(recipes.load("kd")), tmp_path).fit()
+    (shard,) = tmp_path.glob("*/logits-*.npy")
+    shard.write_bytes(b"")
+    assert all_banks(tmp_path)[0]["rows"] == {"logits": 0}
+
+
+def test_a_bank_has_a_folder_of_its_own_whatever_the_teacher_is_called(tmp_path):
+    told = {"teacher": "timm:hub/net", "dataset": "my set", "images": 4, "views": 2}
+    assert Bank(tmp_path, told).folder.name.startswith("timm-hub-net-my-set-")
 
 
 def test_half_precision_is_kept_only_where_it_is_close():

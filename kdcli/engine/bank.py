@@ -17,115 +17,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdcli.engine.bank_column import Column, Note
 from kdcli.errors import CHECKPOINT, KdcliError
-from kdcli.files import digest, settle, sync, write_json
+from kdcli.files import write_json
 
 FORMAT = 1
-HALF_ERROR = 1e-3  # of a row's largest number: what float16 may change
 NAME_DIGITS = 12
-Note = Callable[[str], None]
 
 
 def name_of(about: Mapping[str, Any]) -> str:
     """The folder name of a bank: readable, and different for everything that changes an answer."""
     content = hashlib.blake2b(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    return f"{about['teacher']}-{about['dataset']}-{content[:NAME_DIGITS]}".replace(":", "-")
-
-
-class Column:
-    """One tensor of the answers: a row of `width` numbers for each view that was asked so far."""
-
-    def __init__(self, folder: Path, name: str, width: int, views: int, note: Note):
-        self.folder, self.name, self.width, self.note = folder, name, width, note
-        self.where = np.full(views, -1, dtype=np.int32)  # row of each key over all shards
-        self.shards: list[np.ndarray] = []
-        self.starts: list[int] = []
-        self.rows = 0
-        self.loaded: set[str] = set()
-        self.pending = 0  # shards at the end of the list that are not on disk yet
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Take in the shards that others have written since."""
-        for path in sorted(self.folder.glob(f"{self.name}-*.npy")):
-            if path.name not in self.loaded and (shard := self._open(path)) is not None:
-                self.loaded.add(path.name)
-                self._insert(shard)
-
-    def _open(self, path: Path) -> np.ndarray | None:
-        try:
-            if digest(path) == path.stem.removeprefix(f"{self.name}-"):
-                return np.load(path, mmap_mode="r")
-        except FileNotFoundError:  # deleted meanwhile
-            return None
-        self.note(f"{path} is damaged; it is deleted and what it held computed again.")
-        path.unlink(missing_ok=True)
-        return None
-
-    def _insert(self, shard: np.ndarray, end: bool = False) -> None:
-        self.shards.append(shard)
-        self.starts.append(self.rows)
-        self.where[shard["key"]] = np.arange(self.rows, self.rows + len(shard), dtype=np.int32)
-        self.rows += len(shard)
-
-    def known(self, keys: np.ndarray) -> np.ndarray:
-        """Which of these keys have a row; [n] int64 -> [n] bool."""
-        return self.where[keys] >= 0
-
-    def read(self, keys: np.ndarray) -> np.ndarray:
-        """The rows of known keys; [n] int64 -> [n, width] float32."""
-        rows = self.where[keys]
-        order = np.argsort(rows, kind="stable")
-        ends = np.searchsorted(rows[order], [*self.starts, self.rows][1:])
-        found, begin = np.empty((len(keys), self.width), np.float32), 0
-        for shard, start, end in zip(self.shards, self.starts, ends, strict=True):
-            part = order[begin:end]
-            found[part] = shard["value"][rows[part] - start]
-            begin = end
-        return found
-
-    def add(self, keys: np.ndarray, values: np.ndarray, half: bool = False) -> None:
-        """Remember rows, [n] int64 and [n, width] float32; on disk with the next `flush`.
-
-        With `half` they are kept as float16, unless that changes one by more than HALF_ERROR.
-        """
-        numbers = values.astype(np.float16 if half and fits_half(values) else np.float32)
-        shard = np.empty(len(keys), dtype=[("key", "<i4"), ("value", numbers.dtype, self.width)])
-        shard["key"], shard["value"] = keys, numbers
-        self._insert(shard)
-        self.pending += 1
-
-    def flush(self) -> None:
-        """Write what was added since, a shard for each precision; OSError if the disk will not."""
-        if not self.pending:
-            return
-        fresh = self.shards[-self.pending :]
-        for kind in dict.fromkeys(shard.dtype for shard in fresh):
-            shard = np.concatenate([part for part in fresh if part.dtype == kind])
-            aside = self.folder / f"{self.name}-{os.getpid()}.part"
-            with aside.open("wb") as stream:
-                np.save(stream, shard)
-            settle(aside)
-            final = self.folder / f"{self.name}-{digest(aside)}.npy"
-            aside.rename(final)
-            sync(self.folder)
-            self.loaded.add(final.name)
-        self.pending = 0
-
-
-def fits_half(values: np.ndarray) -> bool:
-    """Whether float16 changes no row by more than HALF_ERROR of its largest number."""
-    with np.errstate(over="ignore"):
-        change = np.abs(values - values.astype(np.float16).astype(np.float32)).max(axis=1)
-    return bool((change <= HALF_ERROR * np.abs(values).max(axis=1)).all())
+    readable = re.sub(r"[^\w.+-]", "-", f"{about['teacher']}-{about['dataset']}")
+    return f"{readable}-{content[:NAME_DIGITS]}"
 
 
 class Bank:
@@ -153,8 +65,7 @@ class Bank:
     def flush(self, rows: int = 0) -> None:
         """Write what is in memory alone, where it is at least `rows` rows; a full disk is told."""
         for column in self.columns.values():
-            waiting = sum(map(len, column.shards[len(column.shards) - column.pending :]))
-            if self.kept and waiting >= max(rows, 1):
+            if self.kept and column.waiting >= max(rows, 1):
                 try:
                     path = self.folder / "bank.json"
                     if not path.exists():
@@ -179,12 +90,20 @@ def all_banks(root: Path) -> list[dict[str, Any]]:
         rows: dict[str, int] = {}
         for shard in shards:
             column = shard.name.partition("-")[0]
-            rows[column] = rows.get(column, 0) + len(np.load(shard, mmap_mode="r"))
+            rows[column] = rows.get(column, 0) + _rows(shard)
         size = sum(shard.stat().st_size for shard in shards)
         found.append(
             {"name": path.parent.name, "bytes": size, "rows": rows, **_about(path)},
         )
     return found
+
+
+def _rows(shard: Path) -> int:
+    """Rows of a shard; none of a damaged one, which the next run that reads it replaces."""
+    try:
+        return len(np.load(shard, mmap_mode="r"))
+    except (OSError, ValueError, EOFError):
+        return 0
 
 
 def _about(path: Path) -> dict[str, Any]:

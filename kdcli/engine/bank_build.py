@@ -11,7 +11,8 @@ from torch import Tensor
 
 from kdcli import data
 from kdcli.data.augment import Augment
-from kdcli.engine.bank import Bank, Note
+from kdcli.engine.bank import Bank
+from kdcli.engine.bank_column import Note
 from kdcli.engine.speed import set_numerics
 from kdcli.engine.stop import Stop
 from kdcli.engine.view_answers import about, fill

@@ -16,7 +16,8 @@ import torch
 from kdcli import ranks
 from kdcli.data import Dataset
 from kdcli.data.loader import Loader
-from kdcli.engine.bank import Bank, Note
+from kdcli.engine.bank import Bank
+from kdcli.engine.bank_column import Note
 from kdcli.engine.banked import Banked
 from kdcli.engine.capture import Captured, Eager
 from kdcli.engine.fold import folded
