@@ -35,6 +35,13 @@ def banked(trainer, root, notes=None):
     return trainer
 
 
+def looking_ahead(trainer, steps=16):
+    """The same run with a teacher that runs ahead of it."""
+    made = trainer.objective
+    made.teacher = LookAhead(made.teacher.network, trainer.loader, made.reads, steps, made.bf16)
+    return trainer
+
+
 def count_forwards(trainer):
     """Counts the images that the teacher's network is shown from now on."""
     network, seen = trainer.objective.teacher.network, []
@@ -227,10 +234,7 @@ def test_a_full_disk_costs_the_bank_and_not_the_run(tmp_path, monkeypatch):
 def test_looking_ahead_changes_nothing(name, steps):
     recipe = recipes.load(name)
     online, log = final(tiny.trainer(recipe, epochs=3))
-    ahead = tiny.trainer(recipe, epochs=3)
-    network, maps = ahead.objective.teacher.network, "stages" in ahead.objective.reads
-    ahead.objective.teacher = LookAhead(network, ahead.loader, maps, steps)
-    found, found_log = final(ahead)
+    found, found_log = final(looking_ahead(tiny.trainer(recipe, epochs=3), steps))
     for key, value in online.items():
         assert torch.allclose(found[key].float(), value.float(), rtol=1e-4, atol=1e-5), key
     for one, other in zip(log, found_log, strict=True):
@@ -239,18 +243,56 @@ def test_looking_ahead_changes_nothing(name, steps):
 
 def test_a_look_ahead_asks_once_for_its_batches():
     trainer = tiny.trainer(recipes.load("sp"))
-    trainer.objective.teacher = LookAhead(trainer.objective.teacher.network, trainer.loader)
+    looking_ahead(trainer)
     seen = count_forwards(trainer)
     trainer.fit()
     assert seen == [64, 64], "an epoch's three batches at once"
 
 
-def test_a_resumed_look_ahead_begins_in_the_middle():
-    trainer = tiny.trainer(recipes.load("sp"))
-    teacher = LookAhead(trainer.objective.teacher.network, trainer.loader, steps=2)
-    teacher.ahead(0, 1)
+def test_a_resumed_look_ahead_has_the_windows_of_a_whole_epoch():
+    trainer = tiny.trainer(recipes.load("kd"))
+    teacher = looking_ahead(trainer, steps=2).objective.teacher
     batches: list[Batch] = list(trainer.loader.batches(0))
+    expected = [teacher.network(batch.images) for batch in batches]
+    seen = count_forwards(trainer)
     for step in (1, 2):
         teacher.ahead(0, step)
-        expected = teacher.network.eval()(batches[step].images)
-        assert torch.allclose(teacher.features(batches[step]).logits, expected, atol=1e-5)
+        assert torch.allclose(teacher.features(batches[step]).logits, expected[step], atol=1e-5)
+    assert seen == [48, 16], "as if it had begun with step 0"
+
+
+def test_a_look_ahead_keeps_what_is_read_and_in_the_precision_of_the_step():
+    trainer = tiny.trainer(recipes.load("reviewkd"))
+    trainer.objective.bf16 = True
+    batch = next(trainer.loader.batches(0))
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        online = trainer.objective.teacher.features(batch)
+    teacher = looking_ahead(trainer).objective.teacher
+    teacher.ahead(0, 0)
+    found = teacher.features(batch)
+    assert found.logits is None and found.last is None and found.stages == ()
+    for one, other in zip(
+        (found.pooled, *found.preacts), (online.pooled, *online.preacts), strict=True
+    ):
+        assert one.dtype == other.dtype == torch.bfloat16
+        assert torch.allclose(one.float(), other.float(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", ["ab", "fsp"])
+def test_a_phase_that_reads_no_teacher_runs_none(name):
+    trainer = looking_ahead(tiny.trainer(recipes.load(name)))
+    seen = count_forwards(trainer)
+    trainer.fit()
+    assert seen == [64], "the first epoch's batches; its two main ones need none"
+
+
+def test_a_rank_computes_its_own_rows_alone(tmp_path):
+    trainer = banked(tiny.trainer(recipes.load("kd")), tmp_path)
+    trainer.loader.rows = trainer.loader.rows._replace(rank=1, world=2)
+    teacher = trainer.objective.teacher
+    teacher.ahead(0, 0)
+    batches = list(trainer.loader.batches(0))
+    assert teacher.bank.column("logits").rows == sum(len(batch.index) for batch in batches) == 32
+    for batch in batches:
+        expected = teacher.network(batch.images)
+        assert torch.allclose(teacher.features(batch).logits, expected, atol=1e-5)

@@ -88,9 +88,9 @@ class Banked(Teacher):
         if step < self.ready:
             return
         self.ready = min(step + STEPS, self.loader.steps)
-        rows = self.loader.rows
-        part = slice(rows.of(step).start, rows.of(self.ready - 1).stop)
-        todo = part.start + np.flatnonzero(self.missing[part])
+        spans = [self.loader.rows.of(number) for number in range(step, self.ready)]
+        own = np.concatenate([np.arange(span.start, span.stop) for span in spans])
+        todo = own[self.missing[own]]
         if not len(todo):
             return
         keys = self.keys[todo]

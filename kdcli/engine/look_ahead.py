@@ -7,6 +7,8 @@ feature maps included.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -23,20 +25,31 @@ class LookAhead(Frozen):
     """Answers from buffers that hold what the network shows of the next `steps` batches.
 
     Buffers stay where they are, and a step finds its rows through `offset`: it can be captured.
-    Without `maps` they hold logits and penultimate features alone.
+    They hold the fields of Features that losses read, as `Frozen` gives them: with `bf16` under
+    autocast.
     """
 
-    def __init__(self, network: Network, loader: Loader, maps: bool = True, steps: int = STEPS):
+    def __init__(
+        self,
+        network: Network,
+        loader: Loader,
+        reads: Collection[str],
+        steps: int = STEPS,
+        bf16: bool = False,
+    ):
         super().__init__(network)
-        self.loader, self.maps, self.steps = loader, maps, steps
+        self.loader, self.reads, self.steps, self.bf16 = loader, reads, steps, bf16
         self.shown: Features | None = None
         self.window: tuple[int, int, int] | None = None  # epoch, first step, step behind the last
         self.offset = torch.zeros((), dtype=torch.int64, device=loader.device)
 
     def ahead(self, epoch: int, step: int) -> None:
-        """Run the network where the window ends, and say where the rows of `step` are."""
+        """Run the network where a window begins, and say where the rows of `step` are.
+
+        Windows begin at multiples of `steps`, so that a resumed epoch has those of a whole one.
+        """
         if self.window is None or self.window[0] != epoch or step not in range(*self.window[1:]):
-            self._look(epoch, step)
+            self._look(epoch, step - step % self.steps)
         share = self.loader.rows.batch // self.loader.rows.world
         self.offset.fill_((step - self.window[1]) * share)
 
@@ -48,10 +61,11 @@ class LookAhead(Frozen):
     def _look(self, epoch: int, step: int) -> None:
         rows, end = self.loader.rows, min(step + self.steps, self.loader.steps)
         spans = [rows.of(number) for number in range(step, end)]
-        positions = torch.cat([torch.arange(span.start, span.stop) for span in spans])
-        plan = self.loader.plan(epoch)
-        shown = super().features(self.loader.gather(plan, positions.to(self.loader.device)))
-        shown = shown if self.maps else _without_maps(shown)
+        device = self.loader.device  # made there: a copy from the host would wait for every step
+        parts = [torch.arange(span.start, span.stop, device=device) for span in spans]
+        batch = self.loader.gather(self.loader.plan(epoch), torch.cat(parts))
+        with torch.autocast(device.type, torch.bfloat16, self.bf16, cache_enabled=False):
+            shown = self._read(super().features(batch))
         if self.shown is None:
             room = self.steps * rows.batch // rows.world
             self.shown = mapped(lambda tensor: _room(tensor, room), shown)
@@ -60,10 +74,11 @@ class LookAhead(Frozen):
                 buffer[: len(fresh)].copy_(fresh)
         self.window = epoch, step, end
 
-
-def _without_maps(shown: Features) -> Features:
-    others = tuple(map(_without_maps, shown.others))
-    return Features(shown.logits, shown.pooled, others=others)
+    def _read(self, shown: Features) -> Features:
+        """What losses read of it."""
+        fields = {"logits": None, "pooled": None}
+        fields |= {name: getattr(shown, name) for name in self.reads}
+        return Features(**fields, others=tuple(map(self._read, shown.others)))
 
 
 def _room(tensor: Tensor, rows: int) -> Tensor:

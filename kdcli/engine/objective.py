@@ -47,6 +47,11 @@ class Objective(nn.Module):
         """What the losses read of the teacher."""
         return frozenset().union(*(loss.reads for loss in self.losses.values()))
 
+    @property
+    def taught(self) -> bool:
+        """Whether a term that is computed now reads the teacher."""
+        return bool(self.teacher) and any(self.losses[name].reads for name in self.weights)
+
     def weigh(self, weights: Mapping[str, float], device: torch.device) -> None:
         """Set the weight of each term to compute; a term that is not named is not computed."""
         wide = torch.float32 if device.type == "mps" else torch.float64
@@ -62,7 +67,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """`batch` -> student logits [B, K] and the weighted terms by name, each a scalar."""
-        taught = self.teacher and any(self.losses[name].reads for name in self.weights)
+        taught = self.taught
         device = batch.images.device.type
         with torch.autocast(device, torch.bfloat16, self.bf16, cache_enabled=False):
             teacher = self.teacher.features(batch) if taught else None

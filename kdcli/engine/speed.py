@@ -16,6 +16,7 @@ import torch
 from kdcli import ranks
 from kdcli.data import Dataset
 from kdcli.data.loader import Loader
+from kdcli.data.stream import Stream
 from kdcli.engine.bank import Bank
 from kdcli.engine.bank_column import Note
 from kdcli.engine.banked import Banked
@@ -61,11 +62,11 @@ def set_numerics(device: torch.device, precision: str, deterministic: bool) -> N
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 
 def choose_runner(
-    objective: Objective, loader: object, device: torch.device, speed: Speed, note: Note
+    objective: Objective, loader: Loader | Stream, device: torch.device, speed: Speed, note: Note
 ) -> type[Eager] | type[Captured]:
     """A graph where CUDA and every loss allow one; `note` hears why not."""
     if device.type != "cuda" or not speed.capture or not isinstance(loader, Loader):
@@ -82,16 +83,16 @@ def choose_teacher(
     network: Network,
     model: str,
     dataset: Dataset,
-    loader: object,
+    loader: Loader | Stream,
     objective: Objective,
     speed: Speed,
     note: Note,
 ) -> Teacher:
     """The quickest way to this network's answers: stored ones, those of many batches, or online."""
-    if not isinstance(loader, Loader):
-        return Frozen(network)
     device = loader.device
     quick = _quickest(network, dataset.size, device)
+    if not isinstance(loader, Loader):
+        return Frozen(quick)
     if speed.bank == "auto" and _bankable(loader, objective):
         told = about(network, model, dataset, device)
         row = 4 * sum(told["widths"][name] for name in objective.reads)
@@ -101,7 +102,7 @@ def choose_teacher(
             return made
     steps = speed.look_ahead or (STEPS if device.type == "cuda" else 1)
     if steps > 1:
-        return LookAhead(quick, loader, not objective.reads <= set(COLUMNS), steps)
+        return LookAhead(quick, loader, objective.reads, steps, objective.bf16)
     return Frozen(network)
 
 

@@ -140,7 +140,7 @@ class Trainer:
 
     def _before(self, epoch: int, step: int) -> None:
         """The host's part of a step."""
-        if self.objective.teacher:
+        if self.objective.taught:
             self.objective.teacher.ahead(epoch, step)
         torch.manual_seed(_mix(self.seed, epoch, step, ranks.rank()))
 
