@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from kdcli import losses, models
+from kdcli.engine import session
 from kdcli.engine.objective import Objective, assemble, shows
 from kdcli.engine.session import Session
 from kdcli.engine.teachers import Ensemble, Frozen, together
@@ -200,6 +202,29 @@ def test_every_member_must_beat_chance(capsys, images, tmp_path):
     session._evaluate = lambda network, images: next(scores)
     with pytest.raises(KdcliError, match=rf"{taught[1].name} scores 25.0 %"):
         session.check_teachers(allow_weak=False)
+
+
+def test_a_teacher_of_two_classes_must_beat_a_coin_and_need_not_be_perfect(
+    capsys, tmp_path, monkeypatch
+):
+    pictures = "folder:" + str(draw_folder(tmp_path / "two", classes=2))
+    taught = teach(capsys, pictures, "tiny8", 0)
+    config = {**Run(taught).config, "student": "tiny8"}
+    config["teacher"] = {"model": "tiny8", "path": str(taught)}
+    config["recipe"] = {**config["recipe"], "minimize": {"kd": 1.0}, "batch": 16}
+    made = Session(config, tmp_path, "cpu", Report())
+    top1, shown = iter([60.0, 52.0]), []
+
+    def evaluate(network, split, *_):
+        shown.append(split.labels.tolist())
+        return SimpleNamespace(top1=next(top1), top5=100.0, loss=1.0)
+
+    monkeypatch.setattr(session, "PROBED", 4)
+    monkeypatch.setattr(session, "evaluate", evaluate)
+    assert made.check_teachers(allow_weak=False) == [60.0]
+    with pytest.raises(KdcliError, match=r"52.0 % on .*, hardly above chance"):
+        made.check_teachers(allow_weak=False)
+    assert shown == [[0, 0, 1, 1]] * 2, "of 16 images that are listed class by class"
 
 
 def test_an_ensemble_of_the_same_weights_or_of_two_datasets_is_refused(capsys, images, tmp_path):

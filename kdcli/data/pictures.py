@@ -32,9 +32,13 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, rows: slice) -> Tensor:
-        """These images, decoded now: [n, 3, S, S] uint8. KdcliError (data) for a damaged one."""
-        files = self.files[rows]
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """These images, a slice or [n] int64, decoded now: [n, 3, S, S] uint8.
+
+        KdcliError (data) for a damaged one.
+        """
+        chosen = range(len(self.files))[rows] if isinstance(rows, slice) else rows.tolist()
+        files = [self.files[row] for row in chosen]
         result = room(len(files), self.size)
 
         def one(row: int) -> None:
