@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map
 
 from kdcli import losses, recipes
 from kdcli.engine.capture import Captured, Eager
+from kdcli.engine.device import device_of
 from tests import tiny
 
 RECIPES = recipes.names()
@@ -131,6 +132,15 @@ def test_a_step_on_a_gpu_touches_no_tensor_of_the_host(name):
         trainer.meters.add(logits, batch.labels, terms, torch.isfinite(sum(terms.values())))
     assert trainer.meters.hits.device.type == "cuda"
     assert trainer.meters.hits.shape == ()
+
+
+def test_a_gpu_that_is_named_is_the_one_that_events_and_graphs_are_made_on(monkeypatch):
+    current, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, device: empty(*size))
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    for name in ("cuda:1", "cuda", "cpu"):
+        assert device_of(name) == torch.device(name)
+    assert current == [torch.device("cuda:1")]
 
 
 def test_an_epoch_begun_in_its_middle_runs_what_is_left():

@@ -11,13 +11,19 @@ from kdcli.errors import ENVIRONMENT, KdcliError
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU; an absent device is an error (6)."""
+    """`auto` is CUDA, then Apple's MPS, then the CPU; an absent device is an error (6).
+
+    A GPU that is named by its number becomes the current one: events, graphs and page-locked
+    memory belong to that.
+    """
     if name == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise KdcliError(
