@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from kdcli import data
-from kdcli.data import ahead, folder
+from kdcli.data import ahead, decoders, folder
 from kdcli.data.crops import RATIO, centre, random_box
 from kdcli.data.loader import Loader, normalise, test_batches
 from kdcli.data.plan import plan
@@ -176,6 +177,8 @@ def test_random_boxes_have_the_areas_and_shapes_of_the_protocol():
     assert 0.46 < np.mean(shape < 1) < 0.54  # as often tall as wide
     assert 0.08 < np.quantile(share, 0.1) < 0.2 and 0.35 < np.median(share) < 0.55
     assert random_box(900, 20, draws) == (436, 0, 463, 20)  # nothing fits: the middle at 4:3
+    assert random_box(900, 21, draws) == (436, 0, 464, 21)
+    assert random_box(30, 903, draws) == (0, 431, 30, 471)  # 863 rows are left: rounded down
 
 
 def test_a_damaged_file_is_named_in_training_and_in_testing(tmp_path):
@@ -286,6 +289,24 @@ def test_the_digest_of_a_listing_follows_names_lengths_and_order(tmp_path):
     assert longer != before == load(tmp_path).digest
     file.rename(file.with_name("09.jpg"))
     assert load(tmp_path).digest not in (before, longer)
+
+
+def test_memory_that_cannot_be_page_locked_leaves_no_error_to_the_next_kernel(monkeypatch):
+    """CUDA keeps a failed call's error for whoever asks next: a kernel that has nothing to do."""
+    left = []
+
+    def register(*_):
+        left.append("operation not supported")
+        return 801
+
+    def ones(*_, device):
+        raise RuntimeError(left.pop())
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: SimpleNamespace(cudaHostRegister=register))
+    monkeypatch.setattr(torch, "ones", ones)
+    assert not decoders._pin(torch.zeros(4, dtype=torch.uint8))
+    assert left == []
 
 
 @pytest.mark.gpu

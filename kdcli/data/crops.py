@@ -43,11 +43,7 @@ def random_box(width: int, height: int, draw: Callable[[], float]) -> Box:
             return left, top, left + wide, top + tall
     wide = min(width, max(1, round(height * RATIO[1])))
     tall = min(height, max(1, round(width / RATIO[0])))
-    return _middle(width, height, wide, tall)
-
-
-def _middle(width: int, height: int, wide: int, tall: int) -> Box:
-    left, top = round((width - wide) / 2), round((height - tall) / 2)
+    left, top = (width - wide) // 2, (height - tall) // 2
     return left, top, left + wide, top + tall
 
 
@@ -59,7 +55,8 @@ def centre(picture: Image.Image, size: int) -> Image.Image:
         resized = (shorter, int(shorter * height / width))
     else:
         resized = (int(shorter * width / height), shorter)
-    return picture.resize(resized, BILINEAR).crop(_middle(*resized, size, size))
+    left, top = (round((side - size) / 2) for side in resized)
+    return picture.resize(resized, BILINEAR).crop((left, top, left + size, top + size))
 
 
 def read(path: Path, turn: bool = False) -> Image.Image:

@@ -107,7 +107,11 @@ def _pin(rows: Tensor) -> bool:
     """Lock the pages, so that the device copies them on its own; False where it cannot be done."""
     if not torch.cuda.is_available():
         return False
-    return int(torch.cuda.cudart().cudaHostRegister(rows.data_ptr(), rows.nbytes, 0)) == 0
+    if int(torch.cuda.cudart().cudaHostRegister(rows.data_ptr(), rows.nbytes, 0)) == 0:
+        return True
+    with contextlib.suppress(RuntimeError):
+        torch.ones(1, device="cuda")  # takes the blame, which the next kernel would be given
+    return False
 
 
 def _start(block: int, size: int, fit: str) -> subprocess.Popen:
@@ -184,5 +188,6 @@ def _close(
             with contextlib.suppress(OSError):  # what it was being told has nowhere to go
                 pipe.close()
     if pinned:
-        torch.cuda.synchronize()  # a copy may still be on its way
+        with contextlib.suppress(RuntimeError):  # of a device that has failed: it was told before
+            torch.cuda.synchronize()  # a copy may still be on its way
         torch.cuda.cudart().cudaHostUnregister(rows.data_ptr())
