@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdcli.cli import board
-from kdcli.cli.board import DONE, FAILED, RUNNING, Board, Job
+from kdcli.cli.show import board
+from kdcli.cli.show.board import DONE, FAILED, RUNNING, Board, Job
 from kdcli.runs import Run
 
 

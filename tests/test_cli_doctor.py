@@ -9,8 +9,8 @@ import torch
 import typer
 
 from kdcli.cli import doctor as doctor_command
-from kdcli.cli import machine
-from kdcli.cli.machine import OK, WARNING, WRONG, Check
+from kdcli.cli.work import machine
+from kdcli.cli.work.machine import OK, WARNING, WRONG, Check
 from kdcli.errors import ENVIRONMENT
 
 
@@ -120,4 +120,4 @@ def test_the_tiny_onnx_model_runs_here():
 def test_this_machine_is_described():
     (python, kdcli) = machine.own()
     assert python.found.startswith(".".join(map(str, sys.version_info[:2])))
-    assert str(Path(machine.__file__).parents[1]) in kdcli.found
+    assert str(Path(machine.__file__).parents[2]) in kdcli.found

@@ -9,7 +9,7 @@ from kdcli import models
 from kdcli.cli import datasets as datasets_command
 from kdcli.cli import models as models_command
 from kdcli.cli import runs as runs_command
-from kdcli.cli import screen
+from kdcli.cli.show import screen
 from kdcli.errors import KdcliError
 from kdcli.runs import Run
 

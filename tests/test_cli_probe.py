@@ -97,8 +97,8 @@ def test_what_is_kept_of_another_model_or_damaged_is_nothing(capsys, store, imag
 def test_the_published_number_of_the_pair_stands_beside_with_what_it_is_worth(tmp_path):
     import torch
 
-    from kdcli.cli.pick import Picked
-    from kdcli.cli.probe_table import Probed, records
+    from kdcli.cli.show.probe_table import Probed, records
+    from kdcli.cli.work.pick import Picked
     from kdcli.data import Dataset, Split
     from kdcli.transfer.neighbours import nearest
     from kdcli.transfer.probe import probe

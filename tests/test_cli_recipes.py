@@ -8,8 +8,8 @@ import math
 import pytest
 
 from kdcli import losses, recipes
-from kdcli.cli import published, recipe_list, recipe_page
 from kdcli.cli import recipes as recipes_command
+from kdcli.cli.show import published, recipe_list, recipe_page
 from kdcli.errors import ENVIRONMENT, USAGE, KdcliError
 from kdcli.settings import override
 

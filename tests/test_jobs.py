@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from kdcli.cli import grid, jobs, training
+from kdcli.cli.work import grid, jobs, training
 from kdcli.engine import stop
 from kdcli.errors import KdcliError
 from kdcli.runs import Run
@@ -92,7 +92,7 @@ def test_nobody_works_on_after_the_parent_is_killed(images, store):
 
 
 WORKER = """#!/bin/sh
-# stands in for `python -m kdcli.cli.worker NAME`
+# stands in for `python -m kdcli.cli.work.worker NAME`
 read order
 echo "$3 has begun"
 case $3 in

@@ -9,7 +9,7 @@ import pytest
 from kdcli import models, recipes
 from kdcli.analysis.cost import cost
 from kdcli.analysis.recipe_cost import PROBE, STUDENT, TEACHER, assembled, carried, weigh
-from kdcli.cli import recipe_costs, recipe_list, recipe_page
+from kdcli.cli.show import recipe_costs, recipe_list, recipe_page
 from kdcli.recipe import from_dict
 
 NAMES = [name for name in recipes.names() if name != PROBE]
@@ -66,7 +66,7 @@ def test_a_recipe_of_one_s_own_is_counted_when_its_page_is_asked_for(tmp_path):
 
 def test_the_list_does_not_wait_for_torch():
     code = (
-        "import sys; from kdcli.cli import recipe_list as r; r.show(r.listing()); "
+        "import sys; from kdcli.cli.show import recipe_list as r; r.show(r.listing()); "
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

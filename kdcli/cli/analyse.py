@@ -61,7 +61,8 @@ def analyse(
     Example: kdcli analyse   or: kdcli analyse my-kd my-crd --only correlation,tsne
     """
     from kdcli.analysis import draw, figures
-    from kdcli.cli import comparison, screen, training
+    from kdcli.cli.show import comparison, screen
+    from kdcli.cli.work import training
     from kdcli.files import environment_errors
 
     screen.quieten(quiet)
@@ -89,7 +90,7 @@ def analyse(
 def find(asked: list[str] | None, run_dir: Path) -> list[Run]:
     """The runs that were asked for, each once; the newest student if there is none."""
     from kdcli import runs
-    from kdcli.cli import pick
+    from kdcli.cli.work import pick
 
     if not asked:
         return [pick.pick("", run_dir).run]
@@ -100,7 +101,7 @@ def find(asked: list[str] | None, run_dir: Path) -> list[Run]:
 def study_of(runs: list[Run], data_dir: Path, device: str, tell: Callable[[str], None]) -> Study:
     """The runs with their answers, and on the screen what there is to know of them."""
     from kdcli.analysis.study import study
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
     from kdcli.engine.device import device_of
 
     made = study(runs, data_dir, device_of(device), tell)
@@ -115,7 +116,7 @@ def study_of(runs: list[Run], data_dir: Path, device: str, tell: Callable[[str],
 def _show(made: list[dict[str, Any]], skipped: dict[str, str], as_json: bool) -> None:
     from rich.markup import escape
 
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     if as_json:
         screen.emit({"figures": made, "skipped": skipped})

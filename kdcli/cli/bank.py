@@ -56,9 +56,10 @@ def build(
     Example: kdcli bank build resnet32x4 --columns logits,pooled
     """
     from kdcli import data
-    from kdcli.cli import screen, training
-    from kdcli.cli.bar import counting
-    from kdcli.cli.teachers import find_teacher
+    from kdcli.cli.show import screen
+    from kdcli.cli.show.bar import counting
+    from kdcli.cli.work import training
+    from kdcli.cli.work.teachers import find_teacher
 
     screen.quieten(quiet)
     wanted = [name.strip() for name in columns.split(",")]
@@ -114,7 +115,7 @@ def show(
 
     Example: kdcli bank list
     """
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
     from kdcli.engine.bank import all_banks
 
     screen.quieten(quiet)
@@ -145,7 +146,7 @@ def remove(
 
     Example: kdcli bank rm --all
     """
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
     from kdcli.engine import bank
 
     screen.quieten(quiet)

@@ -65,7 +65,8 @@ def bench(
     Example: kdcli bench --recipe crd
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
-    from kdcli.cli import bench_page, screen, training
+    from kdcli.cli.show import bench_page, screen
+    from kdcli.cli.work import training
 
     screen.quieten(quiet)
     if profile and not profile.absolute().parent.is_dir():
@@ -108,8 +109,9 @@ def resolve(
     from kdcli import models, recipes
     from kdcli.bench import stand_in
     from kdcli.bench.ours import Setting
-    from kdcli.cli import screen, training
     from kdcli.cli.distill import needs_teacher
+    from kdcli.cli.show import screen
+    from kdcli.cli.work import training
     from kdcli.engine.device import device_of
     from kdcli.settings import for_pair
 
@@ -143,7 +145,7 @@ class Display:
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        from kdcli.cli.screen import console
+        from kdcli.cli.show.screen import console
 
         self.console, self.said = console, ""
         self.live = console.is_terminal and not console.quiet

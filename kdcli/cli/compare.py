@@ -72,7 +72,8 @@ def compare(
     """
     from kdcli.analysis.compare import sections
     from kdcli.analysis.improvement import improvements
-    from kdcli.cli import comparison, paper_table, screen, training
+    from kdcli.cli.show import comparison, paper_table, screen
+    from kdcli.cli.work import training
 
     screen.quieten(quiet)
     if markdown + latex + json > 1:

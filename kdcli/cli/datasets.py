@@ -38,7 +38,7 @@ def datasets(
     from rich.markup import escape
 
     from kdcli import data
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     screen.quieten(quiet)
     if name:
@@ -80,7 +80,7 @@ def _url(name: str) -> str:
 def _list(rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
 
-    from kdcli.cli.screen import out, table
+    from kdcli.cli.show.screen import out, table
 
     wide = out.width >= WIDE
     shown = []
@@ -98,7 +98,7 @@ def _list(rows: list[dict[str, Any]]) -> None:
 def _show(told: dict[str, Any]) -> None:
     from rich.markup import escape
 
-    from kdcli.cli.screen import out, table
+    from kdcli.cli.show.screen import out, table
 
     out.print(f"[bold cyan]{escape(told['name'])}[/]  {escape(told['summary'])}")
     state = "ready" if told["ready"] else f"{told['state']}: {told['detail']}"

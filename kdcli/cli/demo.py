@@ -40,7 +40,7 @@ def demo(
     Example: kdcli demo
     """
     from kdcli import runs
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     screen.quieten(quiet)
     began = time.monotonic()
@@ -93,8 +93,8 @@ def call(command: str, *arguments: str) -> None:
     import io
     import sys
 
-    from kdcli.cli import screen
     from kdcli.cli.main import app
+    from kdcli.cli.show import screen
 
     screen.console.print(f"\n[bold green]$ kdcli {shlex.join([command, *arguments])}[/bold green]")
     with contextlib.redirect_stdout(io.StringIO() if screen.console.quiet else sys.stderr):
@@ -116,7 +116,7 @@ def _told(run: Any) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     roles = ("teacher", "student alone", "student distilled")
     rows = [

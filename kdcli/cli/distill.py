@@ -78,8 +78,9 @@ def distill(
     Example: kdcli distill --recipe mcld --student resnet8x4   (after: kdcli teach resnet32x4)
     """
     from kdcli import data, logs, models, recipes
-    from kdcli.cli import grid, screen, training
-    from kdcli.cli.teachers import find, shown
+    from kdcli.cli.show import screen
+    from kdcli.cli.work import grid, training
+    from kdcli.cli.work.teachers import find, shown
     from kdcli.ensembles import members
     from kdcli.files import checked_folder
     from kdcli.settings import for_dataset, for_pair, variants

@@ -14,7 +14,7 @@ from kdcli.cli import options as o
 from kdcli.errors import ENVIRONMENT, KdcliError
 
 if TYPE_CHECKING:
-    from kdcli.cli.machine import Check
+    from kdcli.cli.work.machine import Check
 
 COLOURS = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 LARGE = 200  # megabytes of a dataset that is read only when asked
@@ -42,7 +42,7 @@ def doctor(
 
     Example: kdcli doctor
     """
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     screen.quieten(quiet)
     checks = []
@@ -62,8 +62,8 @@ def doctor(
 
 def examine(data_dir: Path, run_dir: Path, full: bool = False) -> Iterator[Check]:
     """Every check, each as soon as it is done; one that breaks down is wrong and ends no other."""
-    from kdcli.cli import machine
-    from kdcli.cli.machine import Check, first_line
+    from kdcli.cli.work import machine
+    from kdcli.cli.work.machine import Check, first_line
 
     groups: dict[str, Callable[[], Iterator[Check]]] = {
         "kdcli": machine.own,
@@ -84,7 +84,7 @@ def examine(data_dir: Path, run_dir: Path, full: bool = False) -> Iterator[Check
 
 def folders(places: dict[str, Path]) -> Iterator[Check]:
     """Whether files can be written where data and runs go, and how many gigabytes are free."""
-    from kdcli.cli.machine import OK, WARNING, WRONG, Check
+    from kdcli.cli.work.machine import OK, WARNING, WRONG, Check
 
     for option, path in places.items():
         path = path.expanduser().absolute()
@@ -105,7 +105,7 @@ def folders(places: dict[str, Path]) -> Iterator[Check]:
 def datasets(data_dir: Path, full: bool) -> Iterator[Check]:
     """Which datasets are there; what is there is read, the large ones when asked."""
     from kdcli import data
-    from kdcli.cli.machine import OK, WARNING, WRONG, Check
+    from kdcli.cli.work.machine import OK, WARNING, WRONG, Check
 
     for name, entry in data.TABLE.items():
         status = data.inspect(name, data_dir)
@@ -127,7 +127,7 @@ def datasets(data_dir: Path, full: bool) -> Iterator[Check]:
 def shipped() -> Iterator[Check]:
     """Whether every shipped recipe can be read."""
     from kdcli import recipes
-    from kdcli.cli.machine import OK, WRONG, Check
+    from kdcli.cli.work.machine import OK, WRONG, Check
 
     faults = []
     for name in recipes.names():
@@ -146,7 +146,7 @@ def _show(check: Check) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from kdcli.cli.screen import out
+    from kdcli.cli.show.screen import out
 
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(width=7)

@@ -47,7 +47,8 @@ def evaluate(
     Example: kdcli eval   or: kdcli eval student.onnx --per-class
     """
     from kdcli import data
-    from kdcli.cli import pick, screen, training
+    from kdcli.cli.show import screen
+    from kdcli.cli.work import pick, training
 
     screen.quieten(quiet)
     training.limit_threads(threads)
@@ -122,7 +123,7 @@ def _scored(
 
 
 def _show(result: dict[str, Any], names: tuple[str, ...], as_json: bool) -> None:
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     if as_json:
         screen.emit(result)

@@ -72,7 +72,8 @@ def export(
     Example: kdcli export onnx   or: kdcli export onnx --precision int8 --max-drop 0.5   or: kdcli
     export safetensors --run mcld-... -o student
     """
-    from kdcli.cli import export_page, pick, screen, training
+    from kdcli.cli.show import export_page, screen
+    from kdcli.cli.work import pick, training
 
     screen.quieten(quiet)
     if format not in FORMATS:
@@ -129,8 +130,8 @@ def _file(
     from dataclasses import asdict
 
     from kdcli import data
-    from kdcli.cli import pick
-    from kdcli.cli.bar import counting
+    from kdcli.cli.show.bar import counting
+    from kdcli.cli.work import pick
     from kdcli.export.onnx import export_onnx
     from kdcli.export.parity import taken
     from kdcli.export.precision import IMAGES, balanced

@@ -79,7 +79,7 @@ def models(
 
     Example: kdcli models resnet8x4
     """
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     screen.quieten(quiet)
     if name:
@@ -161,7 +161,7 @@ def _overview() -> Table:
 def _show(told: dict[str, Any]) -> None:
     from rich.markup import escape
 
-    from kdcli.cli.screen import out, table
+    from kdcli.cli.show.screen import out, table
 
     out.print(f"[bold cyan]{escape(told['name'])}[/]  {escape(told['summary'])}")
     if told["paper"]:

@@ -52,7 +52,7 @@ def predict(
 
     Example: kdcli predict student.onnx cat.jpg photos/ --top 3   or: kdcli predict cat.jpg --json
     """
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     screen.quieten(quiet)
     if json and csv:
@@ -106,7 +106,7 @@ def _classifier(
     asked: str, run_dir: Path, threads: int | None
 ) -> tuple[Classifier, tuple[Path, str]]:
     """What answers, and its file with what chose it."""
-    from kdcli.cli import pick
+    from kdcli.cli.work import pick
     from kdcli.export import classify
 
     if asked.lower().endswith(".pt2"):
@@ -118,7 +118,7 @@ def _classifier(
         beside = picked.path.with_name(f"{picked.run.name}.onnx")
         if beside.is_file() and beside.stat().st_mtime >= picked.path.stat().st_mtime:
             return classify.of_onnx(beside, threads or 0), (beside, picked.origin)
-    from kdcli.cli import training
+    from kdcli.cli.work import training
 
     training.limit_threads(threads)
     network, told = pick.read(picked, "")
@@ -129,7 +129,7 @@ def _told(answered: Iterable[Answered], failed: list[Answered]) -> Iterator[Answ
     """Those that could be read; of the others the reason is told and the list kept."""
     from rich.markup import escape
 
-    from kdcli.cli.screen import console
+    from kdcli.cli.show.screen import console
 
     for one in answered:
         if one.error:
@@ -140,7 +140,7 @@ def _told(answered: Iterable[Answered], failed: list[Answered]) -> Iterator[Answ
 
 
 def _counted(answered: Iterable[Answered], total: int) -> Iterator[Answered]:
-    from kdcli.cli.bar import counting
+    from kdcli.cli.show.bar import counting
 
     with counting("classifying") as report:
         for number, one in enumerate(answered, 1):
@@ -149,7 +149,7 @@ def _counted(answered: Iterable[Answered], total: int) -> Iterator[Answered]:
 
 
 def _json(answered: Iterable[Answered], failed: list[Answered]) -> None:
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     images = []
     for one in answered:
@@ -178,7 +178,7 @@ def _lines(answered: Iterable[Answered], files: list[Path], names: tuple[str, ..
     """A table that grows as images are answered; its widths are known beforehand."""
     from rich.cells import cell_len
 
-    from kdcli.cli.screen import out
+    from kdcli.cli.show.screen import out
 
     widths = [max(map(cell_len, column)) for column in (["image", *map(str, files)], names)]
 

@@ -11,7 +11,7 @@ from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
 
 if TYPE_CHECKING:
-    from kdcli.cli.pick import Picked
+    from kdcli.cli.work.pick import Picked
 
 SOLVERS = ("sgd", "lbfgs", "knn")
 
@@ -71,7 +71,8 @@ def probe(
     Example: kdcli probe stl10   or: kdcli probe tinyimagenet my-teacher my-ce my-crd --solver all
     """
     from kdcli import data, recipes
-    from kdcli.cli import pick, probe_table, probing, screen, training
+    from kdcli.cli.show import probe_table, screen
+    from kdcli.cli.work import pick, probing, training
     from kdcli.engine.device import device_of
 
     screen.quieten(quiet)
@@ -115,7 +116,8 @@ def _solvers(asked: str, trains: bool) -> tuple[str, ...]:
 
 def _picked(names: list[str], run_dir: Path) -> list[Picked]:
     """Each network once; of several, an unfinished run is told and passed over."""
-    from kdcli.cli import pick, screen
+    from kdcli.cli.show import screen
+    from kdcli.cli.work import pick
     from kdcli.runs import Run
 
     found = {}

@@ -38,7 +38,7 @@ def recipes(
 
     Example: kdcli recipes mcld
     """
-    from kdcli.cli import recipe_list, screen
+    from kdcli.cli.show import recipe_list, screen
 
     screen.quieten(quiet)
     words = words or []
@@ -54,7 +54,7 @@ def recipes(
 
 def _page(words: list[str], json: bool) -> None:
     from kdcli import recipes
-    from kdcli.cli import recipe_page, screen
+    from kdcli.cli.show import recipe_page, screen
 
     if len(words) > 1:
         raise KdcliError(
@@ -72,7 +72,7 @@ def copy(words: list[str]) -> None:
     from rich.markup import escape
 
     from kdcli import recipes
-    from kdcli.cli.screen import console
+    from kdcli.cli.show.screen import console
     from kdcli.files import environment_errors
 
     if len(words) != 2:

@@ -44,7 +44,8 @@ def report(
 
     from kdcli import files
     from kdcli.analysis import draw
-    from kdcli.cli import comparison, screen, training
+    from kdcli.cli.show import comparison, screen
+    from kdcli.cli.work import training
 
     screen.quieten(quiet)
     draw.check_installed()

@@ -34,7 +34,8 @@ def resume(
     Example: kdcli resume teach-resnet32x4-cifar100-s0
     """
     from kdcli import logs, runs
-    from kdcli.cli import grid, screen, training
+    from kdcli.cli.show import screen
+    from kdcli.cli.work import grid, training
 
     screen.quieten(quiet)
     if run:

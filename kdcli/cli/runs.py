@@ -42,7 +42,7 @@ def runs(
     from rich.markup import escape
 
     from kdcli import runs
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     screen.quieten(quiet)
     if name:
@@ -107,7 +107,7 @@ def describe(run: Run) -> dict[str, Any]:
 def _list(rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
 
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     wide = screen.out.width >= WIDE
     shown = []
@@ -150,7 +150,7 @@ def _show(run: Run) -> None:
     """Configuration and result as dotted keys, then a line an epoch."""
     from rich.markup import escape
 
-    from kdcli.cli.screen import console, out, table
+    from kdcli.cli.show.screen import console, out, table
     from kdcli.settings import flatten
 
     style = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}

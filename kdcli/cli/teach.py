@@ -52,7 +52,8 @@ def teach(
     Example: kdcli teach resnet32x4   (or, in minutes: kdcli teach resnet8 --dataset shapes)
     """
     from kdcli import data, logs, models, recipes
-    from kdcli.cli import grid, screen, training
+    from kdcli.cli.show import screen
+    from kdcli.cli.work import grid, training
     from kdcli.files import checked_folder
     from kdcli.settings import for_dataset, variants
 

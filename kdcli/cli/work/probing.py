@@ -9,8 +9,8 @@ from kdcli.errors import KdcliError
 if TYPE_CHECKING:
     import torch
 
-    from kdcli.cli.pick import Picked
-    from kdcli.cli.probe_table import Probed
+    from kdcli.cli.show.probe_table import Probed
+    from kdcli.cli.work.pick import Picked
     from kdcli.data import Dataset
     from kdcli.recipe import Recipe
 
@@ -29,7 +29,7 @@ def judge_all(
     networks: list[tuple[Picked, Any, dict]], loaded: Dataset, plan: Plan
 ) -> list[Probed]:
     """The scores of every network; one that fails is told, and passed over if others do not."""
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     found, failed = [], None
     for picked, network, told in networks:
@@ -50,8 +50,8 @@ def _judged(
     """One network by each solver, its progress on the screen; what came out is kept in its run."""
     from rich.progress import Progress
 
-    from kdcli.cli import screen
-    from kdcli.cli.probe_table import Probed
+    from kdcli.cli.show import screen
+    from kdcli.cli.show.probe_table import Probed
     from kdcli.transfer import features, kept
 
     live = screen.console.is_terminal and not screen.console.quiet

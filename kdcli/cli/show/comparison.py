@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from kdcli.cli import screen
+from kdcli.cli.show import screen
 from kdcli.files import environment_errors, replacing
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def first_line(error: Exception) -> str:
 def own() -> Iterator[Check]:
     """Python and kdcli itself: version and place."""
     yield Check("python", OK, f"{platform.python_version()}, {platform.platform()}")
-    place = Path(__file__).parents[1]
+    place = Path(__file__).parents[2]
     try:
         yield Check("kdcli", OK, f"{metadata.version('kdcli')} in {place}")
     except metadata.PackageNotFoundError:

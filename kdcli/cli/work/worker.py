@@ -1,7 +1,7 @@
 """One run of several, in a process of its own: its order comes in, what happens goes out.
 
-`python -m kdcli.cli.worker NAME` reads one line of JSON, the order, and trains as `kdcli` would
-in this process. Records go to standard output, a line each: RS, JSON, LF as in RFC 7464; all
+`python -m kdcli.cli.work.worker NAME` reads one line of JSON, the order, and trains as `kdcli`
+would in this process. Records go to standard output, a line each: RS, JSON, LF as in RFC 7464; all
 other words are for people. When standard input closes the parent is gone: the run then saves and
 stops, so that nobody is left behind.
 """
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from kdcli.cli.jobs import GRACE
+from kdcli.cli.work.jobs import GRACE
 from kdcli.errors import STOPPED, KdcliError
 
 
@@ -33,8 +33,9 @@ def main() -> None:
 def _train() -> None:
     order = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_outlive_nobody, daemon=True).start()
-    from kdcli.cli import screen, training
-    from kdcli.cli.told import Told
+    from kdcli.cli.show import screen
+    from kdcli.cli.work import training
+    from kdcli.cli.work.told import Told
 
     screen.quieten(order.pop("quiet"))
     cell = training.Cell(**order.pop("cell"))

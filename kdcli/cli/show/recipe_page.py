@@ -6,8 +6,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from kdcli.cli import recipe_costs
-from kdcli.cli.published import published
+from kdcli.cli.show import recipe_costs
+from kdcli.cli.show.published import published
 from kdcli.recipe import PROTOCOL, Recipe
 from kdcli.recipes import folder
 
@@ -84,7 +84,7 @@ def settings(recipe: Recipe) -> list[dict[str, Any]]:
 
 def defaults(loss: str) -> dict[str, Any]:
     """A loss's constructor arguments, read from its source: importing it would import torch."""
-    tree = ast.parse((Path(__file__).parents[1] / "losses" / f"{loss}.py").read_text("utf-8"))
+    tree = ast.parse((Path(__file__).parents[2] / "losses" / f"{loss}.py").read_text("utf-8"))
     imported = {
         alias.name: node.module
         for node in tree.body
@@ -123,8 +123,8 @@ def show(told: dict[str, Any]) -> None:
     """The page on standard output."""
     from rich.markup import escape
 
-    from kdcli.cli import published
-    from kdcli.cli.screen import out, table
+    from kdcli.cli.show import published
+    from kdcli.cli.show.screen import out, table
 
     out.print(f"[bold cyan]{escape(told['name'])}[/]  {escape(told['summary'])}")
     out.print(f"[dim]{escape(told['paper'])}[/]")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.markup import escape
 
-from kdcli.cli import screen
+from kdcli.cli.show import screen
 
 if TYPE_CHECKING:
     from kdcli.analysis.groups import Group
-    from kdcli.cli.pick import Picked
+    from kdcli.cli.work.pick import Picked
     from kdcli.data import Dataset
     from kdcli.transfer.features import Scored
 

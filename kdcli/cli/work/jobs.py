@@ -1,6 +1,6 @@
 """Several runs side by side: a process each, one table of them all. Needs no torch itself.
 
-A run in a process is trained by the same code as one without: kdcli/cli/worker.py.
+A run in a process is trained by the same code as one without: kdcli/cli/work/worker.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
-from kdcli.cli import training
-from kdcli.cli.board import DONE, FAILED, HALTED, RUNNING, STOPPING, WAITING, Board, Job
-from kdcli.cli.screen import console
-from kdcli.cli.training import Cell, Failures, Order, Results
+from kdcli.cli.show.board import DONE, FAILED, HALTED, RUNNING, STOPPING, WAITING, Board, Job
+from kdcli.cli.show.screen import console
+from kdcli.cli.work import training
+from kdcli.cli.work.training import Cell, Failures, Order, Results
 from kdcli.engine.stop import Stop
 from kdcli.errors import ENVIRONMENT, STOPPED, KdcliError
 from kdcli.runs import Run
@@ -96,7 +96,7 @@ class Crew:
         job.log = [] if self.order.overwrite else job.run.log()
         words = ["--debug"] if "--debug" in sys.argv else []
         job.process = subprocess.Popen(
-            [sys.executable, "-m", "kdcli.cli.worker", job.run.name, *words],
+            [sys.executable, "-m", "kdcli.cli.work.worker", job.run.name, *words],
             stdin=subprocess.PIPE,  # stays open: its end tells the process that we are gone
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

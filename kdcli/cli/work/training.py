@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kdcli import runs
-from kdcli.cli import screen
-from kdcli.cli.screen import console
+from kdcli.cli.show import screen
+from kdcli.cli.show.screen import console
 from kdcli.errors import STOPPED, USAGE, KdcliError, unknown
 from kdcli.files import checked_name
 from kdcli.recipe import Recipe, scaled
@@ -113,7 +113,7 @@ def train(cell: Cell, order: Order) -> dict[str, Any]:
     """One run from its configuration: begun, resumed, or shown if it is finished; its result."""
     run = Run(place(cell, order))
     if order.dry_run:
-        from kdcli.cli.rehearsal import rehearse
+        from kdcli.cli.work.rehearsal import rehearse
 
         return rehearse(cell.config, run.path, order.data_dir, order.device, order.json)
     try:
@@ -168,7 +168,7 @@ def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
 
 
 def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    from kdcli.cli.progress import Screen
+    from kdcli.cli.show.progress import Screen
     from kdcli.engine.session import Session
     from kdcli.engine.stop import Stop
     from kdcli.logs import Logs

@@ -19,7 +19,7 @@ NAMES = {
 
 def show(result: dict[str, Any]) -> None:
     """What was written, how it compares with torch, how fast it is, and what to do next."""
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     lines = result.pop("latency", [])
     rows = [

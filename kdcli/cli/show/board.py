@@ -15,9 +15,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from kdcli.cli.pace import Pace
-from kdcli.cli.screen import console, duration, table
-from kdcli.cli.training import Cell
+from kdcli.cli.show.pace import Pace
+from kdcli.cli.show.screen import console, duration, table
+from kdcli.cli.work.training import Cell
 from kdcli.errors import KdcliError
 from kdcli.runs import Run
 
@@ -46,7 +46,7 @@ class Job:
     error: KdcliError | None = None
 
     def take(self, kind: str, *values: Any) -> None:
-        """A record of the process, as `kdcli/cli/told.py` writes them."""
+        """A record of the process, as `kdcli/cli/work/told.py` writes them."""
         if kind == "expect":
             self.pace = Pace(*values)
         elif kind == "step":

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from kdcli import recipes
-from kdcli.cli import recipe_costs
+from kdcli.cli.show import recipe_costs
 from kdcli.errors import unknown
 from kdcli.recipe import Recipe
 
@@ -75,7 +75,7 @@ def show(found: list[dict[str, Any]]) -> None:
     """By group: one line a recipe where the terminal has room for it, else two."""
     from rich.markup import escape
 
-    from kdcli.cli.screen import out, table
+    from kdcli.cli.show.screen import out, table
 
     wide = out.width >= WIDE
     rows = []

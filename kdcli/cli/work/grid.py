@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.markup import escape
 
-from kdcli.cli import screen
-from kdcli.cli.machine import usable_cores
-from kdcli.cli.screen import console, duration
-from kdcli.cli.training import Cell, Failures, Order, Results, limit_threads, place, train
+from kdcli.cli.show import screen
+from kdcli.cli.show.screen import console, duration
+from kdcli.cli.work.machine import usable_cores
+from kdcli.cli.work.training import Cell, Failures, Order, Results, limit_threads, place, train
 from kdcli.errors import STOPPED, KdcliError
 from kdcli.recipe import Recipe
 
@@ -83,7 +83,7 @@ def cells(
 def run(cells: list[Cell], order: Order, next_command: str) -> None:
     """Train every cell, tell the end of those that reached it, then raise the error of the rest."""
     if order.jobs > 1 and not order.dry_run:
-        from kdcli.cli.jobs import train_all as train_cells
+        from kdcli.cli.work.jobs import train_all as train_cells
     else:
         train_cells = train_all
     results, failures = train_cells(cells, order)

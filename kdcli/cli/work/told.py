@@ -1,4 +1,4 @@
-"""What a run in a process of its own tells its parent; see kdcli/cli/worker.py."""
+"""What a run in a process of its own tells its parent; see kdcli/cli/work/worker.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from kdcli.cli.jobs import RECORD
-from kdcli.cli.screen import console
+from kdcli.cli.show.screen import console
+from kdcli.cli.work.jobs import RECORD
 from kdcli.engine.train import Report
 
 

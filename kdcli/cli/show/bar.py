@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kdcli.cli.screen import console
+from kdcli.cli.show.screen import console
 
 
 @contextmanager

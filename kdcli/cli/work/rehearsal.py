@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdcli.cli import screen
-from kdcli.cli.screen import duration
+from kdcli.cli.show import screen
+from kdcli.cli.show.screen import duration
 
 
 def rehearse(
@@ -16,7 +16,7 @@ def rehearse(
 ) -> dict[str, Any]:
     """Shapes, parameters, FLOPs, memory, steps and a measured guess of the time."""
     from kdcli.analysis.cost import cost, training_bytes
-    from kdcli.cli.progress import Screen
+    from kdcli.cli.show.progress import Screen
     from kdcli.engine.session import Session
 
     session = Session(config, data_dir, device, Screen(path.name))

@@ -47,7 +47,7 @@ def show(found: list[dict[str, Any]]) -> None:
     """Each table with its source and conditions, a line a pair."""
     from rich.markup import escape
 
-    from kdcli.cli import screen
+    from kdcli.cli.show import screen
 
     for printed in found:
         screen.out.print(f"\n[bold]{escape(printed['title'])}[/]  [dim]{printed['table']}[/]")

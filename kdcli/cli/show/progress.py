@@ -9,8 +9,8 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kdcli.cli.pace import Pace
-from kdcli.cli.screen import console, duration
+from kdcli.cli.show.pace import Pace
+from kdcli.cli.show.screen import console, duration
 from kdcli.engine.train import Report
 
 SETTLED = 5.0  # seconds of training after which the whole run's length is guessed

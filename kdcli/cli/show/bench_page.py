@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdcli.cli.screen import console, duration, out, table
+from kdcli.cli.show.screen import console, duration, out, table
 
 if TYPE_CHECKING:
     from kdcli.bench.comparison import Comparison
