@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcli.engine import update
-from kdcli.engine.train import Phase
+from kdcli.engine.phases import Phase
 from kdcli.losses.ctkd import reversal
 from tests.conformance_row import Row
 from tests.golden_record import RELATIVE, Found, compare, error_of, read

@@ -63,6 +63,20 @@ def test_each_length_of_a_batch_is_recorded_once_a_phase():
     assert trainer.runner.eager == Counter({24: 3, 16: 3})
 
 
+def test_a_step_is_timed_once_it_is_recorded():
+    recorded = []
+
+    def record(body):
+        recorded.append(int(trainer.meters.steps))
+        return body
+
+    whole = recipes.load("ce")
+    trainer = tiny.trainer(whole, batch=8, runner=lambda *parts: Captured(*parts, record=record))
+    assert trainer.seconds_per_step() > 0
+    assert recorded == [3], "before the last of the steps that are not timed"
+    assert int(trainer.meters.steps) == Captured.warm + 4
+
+
 class Operators(TorchDispatchMode):
     """Notes the name of every operator, below autograd too."""
 

@@ -9,7 +9,7 @@ import pytest
 from kdcli import recipes
 from kdcli.engine import train
 from kdcli.engine.checkpoint import Checkpoints
-from kdcli.engine.train import Report
+from kdcli.engine.report import Report
 from tests import tiny
 
 

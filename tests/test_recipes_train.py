@@ -12,8 +12,8 @@ import torch
 from kdcli import data, models, recipes
 from kdcli.data import Split
 from kdcli.engine.checkpoint import Checkpoints
+from kdcli.engine.report import Report
 from kdcli.engine.session import Session
-from kdcli.engine.train import Report
 from kdcli.errors import STOPPED, KdcliError
 from kdcli.models import weights
 from kdcli.recipe import scaled

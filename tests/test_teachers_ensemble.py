@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from kdcli import losses, models
 from kdcli.engine import session
 from kdcli.engine.objective import Objective, assemble, shows
+from kdcli.engine.report import Report
 from kdcli.engine.session import Session
 from kdcli.engine.teachers import Ensemble, Frozen, together
-from kdcli.engine.train import Report
 from kdcli.ensembles import label, members
 from kdcli.errors import KdcliError
 from kdcli.losses import EachTeacher

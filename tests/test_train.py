@@ -6,8 +6,8 @@ import torch
 from kdcli import recipes
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.phases import Phase
+from kdcli.engine.report import Report
 from kdcli.engine.stop import Stop
-from kdcli.engine.train import Report
 from kdcli.errors import DIVERGED, STOPPED, KdcliError
 from tests import tiny
 

@@ -26,9 +26,10 @@ from kdcli.engine.banked import Banked
 from kdcli.engine.capture import WARM, Captured
 from kdcli.engine.device import device_of
 from kdcli.engine.look_ahead import LookAhead
+from kdcli.engine.report import Report
 from kdcli.engine.session import Session
 from kdcli.engine.speed import Speed
-from kdcli.engine.train import Report, Trainer
+from kdcli.engine.train import Trainer
 from kdcli.losses.crd import CRD
 from kdcli.models.network import Network
 from kdcli.recipe import Recipe

@@ -70,10 +70,15 @@ def views(padding: int) -> int:
     return 2 * (2 * padding + 1) ** 2
 
 
+def mixed(*numbers: int) -> int:
+    """One number of 64 bits for each tuple of numbers."""
+    text = " ".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
 def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     """A generator of its own for each (seed, epoch, stream), on the CPU on every machine."""
-    mixed = hashlib.blake2b(f"{seed} {epoch} {stream}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(mixed, "little"))
+    return torch.Generator().manual_seed(mixed(seed, epoch, stream))
 
 
 def plan(

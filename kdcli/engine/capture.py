@@ -37,6 +37,8 @@ class Eager:
     `step` trains one batch; `before(epoch, number)` is the host's part of it, which comes first.
     """
 
+    warm = 1  # steps until it is as fast as it will be
+
     def __init__(
         self,
         loader: Loader,
@@ -60,6 +62,8 @@ class Captured:
     through device tensors, so that one graph serves a whole phase. `record` turns a body into what
     replays it.
     """
+
+    warm = WARM + 1
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -38,6 +38,16 @@ class Phase:
         parts = name.split(".")
         heads = [".".join(parts[: end + 1]) for end in range(len(parts))]
         return any(fnmatchcase(head, pattern) for head in heads for pattern in self.freeze)
+
+
+def locate(phases: Sequence[Phase], epoch: int) -> tuple[Phase, int]:
+    """The phase that `epoch`, counted over all of them from 0, belongs to, and its first epoch."""
+    start = 0
+    for phase in phases:
+        if epoch < start + phase.epochs:
+            break
+        start += phase.epochs
+    return phase, start
 
 
 def plan(recipe: Recipe, student: Network, rate: float) -> list[Phase]:

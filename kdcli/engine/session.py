@@ -20,11 +20,12 @@ from kdcli.engine.device import device_of
 from kdcli.engine.evaluate import evaluate
 from kdcli.engine.objective import Objective, assemble
 from kdcli.engine.phases import Phase, plan
+from kdcli.engine.report import Report
 from kdcli.engine.result import card, result_of
 from kdcli.engine.speed import Speed, choose_runner, choose_teacher, set_numerics
 from kdcli.engine.stop import Stop
 from kdcli.engine.teachers import Ensemble, Teacher
-from kdcli.engine.train import Report, Trainer
+from kdcli.engine.train import Trainer
 from kdcli.ensembles import members
 from kdcli.errors import CHECKPOINT, KdcliError
 from kdcli.models import weights

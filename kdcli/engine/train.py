@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import chain, count, islice
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdcli import ranks
 from kdcli.contracts import Batch
+from kdcli.data.plan import mixed
 from kdcli.engine.capture import Captured, Eager, Loader
 from kdcli.engine.checkpoint import Checkpoints
 from kdcli.engine.meters import Meters
 from kdcli.engine.objective import Objective
-from kdcli.engine.phases import Phase
+from kdcli.engine.phases import Phase, locate
+from kdcli.engine.report import Report
+from kdcli.engine.saved import check_finite, packed, unpacked
 from kdcli.engine.stop import Stop
-from kdcli.engine.update import Update, all_finite
-from kdcli.errors import DIVERGED, STOPPED, KdcliError
+from kdcli.engine.update import Update
+from kdcli.errors import STOPPED, KdcliError
 
 SAVE_EVERY = 300.0  # seconds of training between two checkpoints inside an epoch
 READ_EVERY = 0.5  # seconds between two reads of the device for the progress display
-
-
-class Report:
-    """What a run tells while it goes. This one says nothing; the command line draws."""
-
-    def note(self, text: str) -> None:
-        """Something a person should read."""
-
-    def step(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
-        """`step` steps of `epoch` (from 0) are done; `means` since it began, `top1` in percent."""
-
-    def epoch(self, record: Mapping[str, object]) -> None:
-        """An epoch is over; `record` is its line of the log."""
 
 
 class Trainer:
@@ -94,9 +83,13 @@ class Trainer:
                 self.objective.teacher.keep()
         return self.history
 
-    def seconds_per_step(self, steps: int = 4, warm: int = 1) -> float:
-        """Train `steps` for their time, after `warm` for nothing; the run is spent afterwards."""
+    def seconds_per_step(self, steps: int = 4, warm: int | None = None) -> float:
+        """Train `steps` for their time, after `warm` for nothing; the run is spent afterwards.
+
+        None: as many as the runner needs to be as fast as it will be.
+        """
         self._begin_epoch()
+        warm = self.runner.warm if warm is None else warm
         stepping = chain.from_iterable(self.runner.run(epoch, 0) for epoch in count())
         deque(islice(stepping, warm), maxlen=0)
         self.meters.read(self.epoch, self.rate)  # waits for the device
@@ -105,17 +98,8 @@ class Trainer:
         self.meters.read(self.epoch, self.rate)
         return (time.monotonic() - began) / steps
 
-    def _locate(self) -> tuple[Phase, int]:
-        """The phase that the current epoch belongs to, and its first epoch."""
-        start = 0
-        for phase in self.phases:
-            if self.epoch < start + phase.epochs:
-                break
-            start += phase.epochs
-        return phase, start
-
     def _begin_epoch(self) -> None:
-        phase, start = self._locate()
+        phase, start = locate(self.phases, self.epoch)
         if phase is not self.phase:
             self._enter(phase)
         self.objective.train()
@@ -142,7 +126,7 @@ class Trainer:
         """The host's part of a step."""
         if self.objective.taught:
             self.objective.teacher.ahead(epoch, step)
-        torch.manual_seed(_mix(self.seed, epoch, step, ranks.rank()))
+        torch.manual_seed(mixed(self.seed, epoch, step, ranks.rank()) >> 1)
 
     def _step(self, batch: Batch) -> None:
         """One step: a function of device tensors only, without a word to the host."""
@@ -196,17 +180,8 @@ class Trainer:
             return
         self.meters.read(self.epoch, self.rate)  # a state after a bad step is never saved
         state = self.objective.state_dict()
-        floats = {name: value for name, value in state.items() if value.is_floating_point()}
-        if not all_finite(floats.values()):
-            bad = next(name for name, value in floats.items() if not value.isfinite().all())
-            raise KdcliError(
-                f"training diverged: {bad} holds NaN or infinity at epoch {self.epoch + 1}, step "
-                f"{self.step}. The last good checkpoint is kept; try a smaller --lr.",
-                DIVERGED,
-            )
-        tensors = {f"objective.{name}": value for name, value in state.items()}
-        tensors |= {f"update.{name}": value for name, value in self.update.state().items()}
-        tensors |= {f"meters.{name}": value for name, value in self.meters.state().items()}
+        check_finite(state, self.epoch, self.step)
+        tensors = packed(objective=state, update=self.update.state(), meters=self.meters.state())
         done = self.epoch * self.loader.steps + self.step
         where = {"epoch": self.epoch, "step": self.step, "phase": self.phases.index(self.phase)}
         self.checkpoints.save(done, tensors, {**where, "history": self.history})
@@ -216,18 +191,9 @@ class Trainer:
         if saved is None:
             return
         tensors, state = saved
-        parts: dict[str, dict[str, Tensor]] = {"objective": {}, "update": {}, "meters": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
+        parts = unpacked(tensors)
         self.objective.load_state_dict(parts["objective"])
         self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
         self._enter(self.phases[state["phase"]])
         self.update.restore(parts["update"])
         self.meters.restore(parts["meters"])
-
-
-def _mix(*numbers: int) -> int:
-    """One 63-bit seed for each tuple of numbers."""
-    text = " ".join(map(str, numbers)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kdcli.cli.show.pace import Pace
 from kdcli.cli.show.screen import console, duration
-from kdcli.engine.train import Report
+from kdcli.engine.report import Report
 
 SETTLED = 5.0  # seconds of training after which the whole run's length is guessed
 DAY = 86400.0

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from kdcli.cli.show.screen import console
 from kdcli.cli.work.jobs import RECORD
-from kdcli.engine.train import Report
+from kdcli.engine.report import Report
 
 
 class Told(Report):
