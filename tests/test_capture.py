@@ -12,6 +12,7 @@ from kdcli import losses, recipes
 from kdcli.engine.capture import Captured, Eager
 from kdcli.engine.device import device_of
 from tests import tiny
+from tests.test_teachers_ahead import looking_ahead
 
 RECIPES = recipes.names()
 # Reads of the device, shapes that depend on values, and numbers of the host made into tensors.
@@ -183,9 +184,12 @@ def test_a_graph_trains_as_the_eager_steps_do(name):
 
 
 @pytest.mark.gpu
-def test_no_step_of_a_graph_waits_for_the_device():
-    trainer = tiny.trainer(recipes.load("crd+kd"), epochs=8, runner=Captured, device="cuda")
+@pytest.mark.parametrize("prepare", [lambda trainer: trainer, looking_ahead])
+def test_no_step_of_a_graph_waits_for_the_device(prepare):
+    made = tiny.trainer(recipes.load("crd+kd"), epochs=8, runner=Captured, device="cuda")
+    trainer = prepare(made)
     trainer.seconds_per_step(1, warm=15)
+    trainer.loader.plan(6)  # goes to the device once an epoch, before its steps
     torch.cuda.set_sync_debug_mode("error")
     try:
         list(trainer.runner.run(6, 0))

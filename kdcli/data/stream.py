@@ -113,14 +113,15 @@ def streamed_batches(
     """What `loader.test_batches` gives, of a split of files: whole, or cut from the centre."""
     device = torch.device(device)
     statistics = _statistics(mean, std, device)
-    count = len(split.labels)
+    labels = split.labels.to(device)
+    count = len(labels)
     spans = [slice(at, min(at + TEST_BATCH, count)) for at in range(0, count, TEST_BATCH)]
     orders = (
         (span, [split.images.item(row) for row in range(span.start, span.stop)]) for span in spans
     )
     with _decoders(split.images, min(TEST_BATCH, count), device) as decoders:
         for span, pixels in ahead(decoders, orders, device, Clock()):
-            yield scaled(pixels, *statistics), split.labels[span].to(device)
+            yield scaled(pixels, *statistics), labels[span]
 
 
 def _decoders(pictures: Pictures, images: int, device: torch.device) -> Decoders:

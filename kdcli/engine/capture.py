@@ -6,6 +6,7 @@ one by one takes longer than they do. A graph launches all of them at once.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -121,6 +122,7 @@ class Recorder:
         self.pool = None
 
     def __call__(self, body: Body) -> Body:
+        gc.collect()  # of a forgotten run's memory now, and not in the middle of the capture
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool):
             body()
