@@ -12,7 +12,7 @@ from kdcli import losses, recipes
 from kdcli.engine.capture import Captured, Eager
 from kdcli.engine.device import device_of
 from tests import tiny
-from tests.test_teachers_ahead import looking_ahead
+from tests.ahead import looking_ahead
 
 RECIPES = recipes.names()
 # Reads of the device, shapes that depend on values, and numbers of the host made into tensors.
