@@ -53,7 +53,8 @@ def set_numerics(device: torch.device, precision: str, deterministic: bool) -> N
 
     "tf32": convolutions with TF32 inputs on GPUs that have it, as PyTorch does by itself; matrix
     products stay fp32, since exp(x / 0.07) of a contrastive loss magnifies what they lose.
-    "fp32": neither. "bf16": networks under autocast (`Objective`), losses in fp32.
+    "fp32": neither. "bf16": networks under autocast (`Objective`), losses in fp32; a bank's answers
+    are those of "tf32" then, for every run shares them.
     """
     if device.type != "cuda":
         return
