@@ -60,13 +60,16 @@ def run(work: Callable[[], object] = app) -> None:
     except MemoryError:
         _leave("out of memory; try a smaller --batch-size.", 6)
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
+        kind, first = type(error).__name__, (str(error).splitlines() or [""])[0]
+        if kind == "OutOfMemoryError":  # of torch, which may not be imported
+            _leave(f"out of GPU memory ({first}); try a smaller --batch-size.", 6)
+        if kind == "AcceleratorError":
             _leave(
-                f"out of GPU memory ({str(error).splitlines()[0]}); try a smaller --batch-size.", 6
+                f"the GPU failed ({first}); what is saved is whole. kdcli doctor looks at this "
+                "machine, kdcli resume goes on.",
+                6,
             )
-        _leave(
-            f"{type(error).__name__}: {error}. This is a fault of kdcli; --debug shows where.", 1
-        )
+        _leave(f"{kind}: {first}. This is a fault of kdcli; --debug shows where.", 1)
 
 
 def _leave(message: str, code: int) -> None:
