@@ -1,5 +1,7 @@
 """The textbook loop does what kdcli does, only slower."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -103,3 +105,16 @@ def test_every_batch_trained_on_the_clock_is_made_on_the_clock():
     finally:
         loop.close()
     assert Collate().made.value == 0
+
+
+def test_a_compiled_student_has_a_row_and_the_same_numbers(monkeypatch):
+    asked = []
+
+    def compile_(function):
+        asked.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    names = [one.name for one in ours.variants(replace(setting("kd"), compiled=True))]
+    assert "compiled" in names and len(asked) == 1
+    assert "compiled" not in [one.name for one in ours.variants(setting("kd"))]

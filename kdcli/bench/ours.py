@@ -46,6 +46,7 @@ class Setting:
     student: str
     dataset: Dataset
     device: str
+    compiled: bool = False  # also time the student through torch.compile
 
 
 class Untrained(Session):
@@ -84,6 +85,9 @@ def variants(setting: Setting) -> list[Variant]:
     """Every way in which kdcli can train this recipe on this device; the plain one first."""
     what = "data on the device, no word to the host inside an epoch, one fused optimizer"
     made = [variant("kdcli", what, Untrained(setting))]
+    if setting.compiled:
+        what = "the same, the student through torch.compile"
+        made.append(variant("compiled", what, Untrained(setting, replace(PLAIN, compiled=True))))
     if device_of(setting.device).type == "cuda":
         made += on_cuda(setting)
     place = TemporaryDirectory(prefix="kdcli-bench-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,7 @@ def bench(
         typer.Option(rich_help_panel=o.OUTPUT, help="Write a Chrome trace of the fastest's step."),
     ] = None,
     device: o.Device = "auto",
+    compiled: o.Compile = False,
     threads: o.Threads = None,
     data_dir: o.DataDir = Path("data"),
     json: o.Json = False,
@@ -73,6 +75,7 @@ def bench(
         raise KdcliError(f"there is no folder {profile.absolute().parent} for --profile.")
     training.limit_threads(threads)
     setting = resolve(recipe, teacher, student, dataset, batch_size, device, data_dir)
+    setting = replace(setting, compiled=compiled)
     crew = min(WORKERS, os.cpu_count() or 1) if workers is None else workers
     with Display() as display:
         compared = None

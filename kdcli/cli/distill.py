@@ -68,6 +68,7 @@ def distill(
     bank: o.Bank = "auto",
     bank_dir: o.BankDir = Path("banks"),
     eager: o.Eager = False,
+    compiled: o.Compile = False,
     log: o.Log = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -132,7 +133,7 @@ def distill(
         "student": student,
         "dataset": where,
         "train_per_class": train_per_class,
-        **training.numerics(precision, deterministic, eager, bank, bank_dir),
+        **training.numerics(precision, deterministic, eager, compiled, bank, bank_dir),
     }
     numbers = grid.parse_seeds(seeds, seed)
     grid.share(order, jobs, len(plans) * len(numbers))

@@ -168,6 +168,14 @@ Eager = Annotated[
     bool,
     typer.Option("--eager", rich_help_panel=PLACES, help="No CUDA graph: one kernel at a time."),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        rich_help_panel=PLACES,
+        help="The student through torch.compile, which begins with a minute of compiling.",
+    ),
+]
 Deterministic = Annotated[
     bool,
     typer.Option(

@@ -42,6 +42,7 @@ def teach(
     data_dir: o.DataDir = Path("data"),
     run_dir: o.RunDir = Path("runs"),
     eager: o.Eager = False,
+    compiled: o.Compile = False,
     log: o.Log = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -84,7 +85,7 @@ def teach(
         "student": student,
         "dataset": where,
         "train_per_class": train_per_class,
-        **training.numerics(precision, deterministic, eager),
+        **training.numerics(precision, deterministic, eager, compiled),
     }
     cells = grid.cells(config, plans, numbers, order)
     grid.run(cells, order, "kdcli distill --recipe mcld --student resnet8x4")

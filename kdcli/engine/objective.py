@@ -29,12 +29,14 @@ class Objective(nn.Module):
         losses: Mapping[str, Loss],
         teacher: Teacher | None = None,
         bf16: bool = False,
+        compiled: bool = False,
     ):
         super().__init__()
         self.student = student
         self.losses = nn.ModuleDict(losses)
         self.teacher = teacher
         self.bf16 = bf16  # networks under autocast; their features reach the losses as fp32
+        self.compiled = torch.compile(student.features) if compiled else None
         self.weights: dict[str, Tensor] = {}
 
     @property
@@ -71,8 +73,9 @@ class Objective(nn.Module):
         device = batch.images.device.type
         with torch.autocast(device, torch.bfloat16, self.bf16, cache_enabled=False):
             teacher = self.teacher.features(batch) if taught else None
-            student = self.student.features(batch.images)
-            others = tuple(self.student.features(images) for images in batch.others)
+            shows = self.compiled or self.student.features
+            student = shows(batch.images)
+            others = tuple(shows(images) for images in batch.others)
         student = student._replace(others=others)
         if self.bf16:
             student = mapped(Tensor.float, student)

@@ -100,7 +100,8 @@ class Session:
             epochs=self.recipe.epochs,
         )
         self.student = self._place(student)
-        return Objective(self.student, built, bf16=self.precision == "bf16").to(self.device)
+        how = {"bf16": self.precision == "bf16", "compiled": self.speed.compiled}
+        return Objective(self.student, built, **how).to(self.device)
 
     def _teacher(self) -> Teacher | None:
         """What answers for the teachers, told what is coming."""

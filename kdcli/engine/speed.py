@@ -40,6 +40,7 @@ class Speed:
     bank: str = "auto"  # or "off"
     bank_dir: str = "banks"
     look_ahead: int | None = None  # batches; None: 16 on a GPU, where it pays, else 1
+    compiled: bool = False  # the student through torch.compile: for large images on a GPU
     deterministic: bool = False  # of a GPU's kernels only those that repeat their bits
 
     @staticmethod

@@ -68,6 +68,7 @@ def numerics(
     precision: str,
     deterministic: bool,
     eager: bool,
+    compiled: bool,
     bank: str = "off",
     bank_dir: Path = Path("banks"),
 ) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def numerics(
         if value not in known[kind]:
             raise unknown(f"--{kind}", value, known[kind])
     speed = {
-        "capture": not eager, "deterministic": deterministic, "bank": bank,
+        "capture": not eager, "compiled": compiled, "deterministic": deterministic, "bank": bank,
         "bank_dir": str(bank_dir),
     }  # fmt: skip
     return {"precision": precision, "speed": speed}
