@@ -151,6 +151,8 @@ def _check(recipe: Recipe) -> None:
             f"epochs is {recipe.epochs} and batch {recipe.batch}: at least 1 epoch, and 2 images a "
             "batch, since batch norm cannot train on one."
         )
+    if recipe.lr is not None and not recipe.lr > 0:
+        raise KdcliError(f"lr is {recipe.lr:g}, but must be above 0.")
 
 
 def scaled(recipe: Recipe, epochs: int | None) -> Recipe:

@@ -89,6 +89,7 @@ def distill(
     screen.quieten(quiet)
     student = models.canonical(student)
     written = recipes.load(recipe)
+    dataset = data.canonical(dataset) if dataset else ""
     order = training.Order(
         data_dir,
         run_dir,
@@ -109,7 +110,7 @@ def distill(
     if needs_teacher(written):
         told, origin = find(teacher or [], written.teacher, teacher_model, dataset, run_dir)
     known = (told or {}).get("dataset")
-    where = data.canonical(dataset or known or "cifar100")
+    where = dataset or data.canonical(known or "cifar100")
     taught = {member["model"] for member in members({"teacher": told})}
     base = for_dataset(written, where)
     base = for_pair(base, taught.pop() if len(taught) == 1 else "", student)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from kdcli.cli.work.machine import usable_cores
 from kdcli.cli.work.training import Cell, Failures, Order, Results, limit_threads, place, train
 from kdcli.errors import STOPPED, KdcliError
 from kdcli.recipe import Recipe
+from kdcli.runs import Run
 
 ON_A_GPU = 4  # runs side by side on one GPU, for `auto`: each has a context and memory of its own
 
@@ -112,7 +114,7 @@ def train_all(cells: list[Cell], order: Order) -> tuple[Results, Failures]:
 
 
 def tell(results: Results, next_command: str, as_json: bool, several: bool = False) -> None:
-    """The end of a command: a row a run, mean and deviation of several, what to do next."""
+    """The end of a command: a row a run, mean and deviation over seeds, what to do next."""
     if as_json:
         screen.emit(results if several else results[0])
         return
@@ -122,10 +124,19 @@ def tell(results: Results, next_command: str, as_json: bool, several: bool = Fal
         rows.append([Path(r["run"]).name, r["top1"], r["top5"], best, duration(r["train_seconds"])])
     columns = ["run", "top-1, last", "top-5", "best on test", "time"]
     screen.out.print(screen.table("", columns, rows))
-    if len(results) > 1:
-        values = [r["top1"] for r in results]
-        screen.out.print(
-            f"top-1 of {len(values)} runs: "
-            f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
-        )
+    _tell_means(results)
     console.print(f"Next: [bold]{next_command}[/bold]")
+
+
+def _tell_means(results: Results) -> None:
+    """Mean and deviation of runs that differ in their seed alone, a line for each such group."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        config = Run(Path(result["run"])).config
+        groups.setdefault(json.dumps({**config, "seed": None}, sort_keys=True), []).append(result)
+    for group in groups.values():
+        if len(group) > 1:
+            values = [result["top1"] for result in group]
+            named = f" like {Path(group[0]['run']).name}" if len(groups) > 1 else ""
+            mean, deviation = statistics.mean(values), statistics.stdev(values)
+            screen.out.print(f"top-1 of {len(values)} runs{named}: {mean:.2f} ± {deviation:.2f}")

@@ -8,6 +8,8 @@ from typing import Any
 
 from kdcli.errors import KdcliError
 
+CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar")  # never ends of a model name
+
 
 def find(
     asked: Sequence[str], default: str, model: str, dataset: str, run_dir: Path
@@ -72,15 +74,21 @@ def find_teacher(
                 f"the teacher's run {run.path} is unfinished; kdcli resume {run.name} ends it."
             )
         return _of_run(run, digest(run.model)), "--teacher, a run"
+    if path.suffix in CHECKPOINTS:
+        raise KdcliError(f"there is no file {asked}, which --teacher names.")
     name = models.canonical(asked)
     wanted = {"student": name} | ({"dataset": dataset} if dataset else {})
     run = runs.newest(run_dir, kind="teach", **wanted) or runs.newest(run_dir, **wanted)
     if run is None:
         others = [
-            r.name for r in runs.all_runs(run_dir) if r.finished and r.config["kind"] == "teach"
+            one.name
+            for one in runs.all_runs(run_dir)
+            if one.finished
+            and one.config["kind"] == "teach"
+            and one.config["dataset"] == (dataset or one.config["dataset"])
         ]
         have = (
-            f" or distil one that is there with --teacher: {', '.join(others[-3:])}."
+            f", or distil under one that is there with --teacher: {', '.join(others[-3:])}."
             if others
             else ""
         )

@@ -1,0 +1,47 @@
+"""Training commands typed wrongly, and what is summed up over seeds."""
+
+import pytest
+
+from tests.command import call, draw_folder
+
+QUICK = ("--epochs", "1", "--batch-size", "16", "--device", "cpu", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return "folder:" + str(draw_folder(tmp_path_factory.mktemp("images")))
+
+
+def teach(capsys, images, *more):
+    return call(capsys, "teach", "tiny8", "--dataset", images, *QUICK, *more)
+
+
+def test_a_mean_is_over_seeds_and_never_over_settings(capsys, images):
+    alone = teach(capsys, images, "--set", "lr=0.1,0.05")
+    assert alone.code == 0 and "±" not in alone.out, "two settings, one seed"
+    both = teach(capsys, images, "--set", "lr=0.1,0.05", "--seeds", "0,1")
+    assert both.code == 0 and both.out.count("top-1 of 2 runs like ") == 2
+
+
+def test_a_learning_rate_that_is_not_above_zero_is_refused(capsys, images, tmp_path):
+    for rate in ("-1", "0", "nan"):
+        answer = teach(capsys, images, "--lr", rate)
+        assert answer.code == 2 and "must be above 0" in answer.err
+    assert not list((tmp_path / "runs").glob("*/model.safetensors"))
+
+
+def test_a_teacher_file_that_is_not_there_is_told_as_a_file(capsys, images):
+    answer = call(
+        capsys, "distill", "--recipe", "kd", "--student", "tiny8", "--teacher", "gone.pth",
+        "--dataset", images, *QUICK,
+    )  # fmt: skip
+    assert answer.code == 2 and "there is no file gone.pth" in answer.err
+
+
+def test_a_dataset_is_known_before_a_teacher_of_it_is_looked_for(capsys, images):
+    teach(capsys, images)
+    ask = ("distill", "--recipe", "kd", "--student", "tiny8", "--teacher", "tiny8", "--dataset")
+    wrong = call(capsys, *ask, "shapez", *QUICK)
+    assert wrong.code == 2 and "unknown dataset 'shapez'. Did you mean 'shapes'?" in wrong.err
+    other = call(capsys, *ask, "CIFAR-100", *QUICK)
+    assert "no trained tiny8" in other.err and "--teacher:" not in other.err, "none of CIFAR-100"
