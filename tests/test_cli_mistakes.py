@@ -1,7 +1,11 @@
 """Training commands typed wrongly, and what is summed up over seeds."""
 
+import os
+
 import pytest
 
+from kdcli.cli.work.pick import pick
+from kdcli.runs import Run
 from tests.command import call, draw_folder
 
 QUICK = ("--epochs", "1", "--batch-size", "16", "--device", "cpu", "--threads", "1")
@@ -45,3 +49,23 @@ def test_a_dataset_is_known_before_a_teacher_of_it_is_looked_for(capsys, images)
     assert wrong.code == 2 and "unknown dataset 'shapez'. Did you mean 'shapes'?" in wrong.err
     other = call(capsys, *ask, "CIFAR-100", *QUICK)
     assert "no trained tiny8" in other.err and "--teacher:" not in other.err, "none of CIFAR-100"
+
+
+def test_without_a_run_the_distilled_student_is_taken_and_not_its_newer_baseline(tmp_path):
+    def finish(name, kind, teacher, seconds):
+        run = Run(tmp_path / name)
+        run.path.mkdir()
+        run.begin({"kind": kind, "teacher": teacher})
+        run.model.touch()
+        run.finish({"top1": 50.0})
+        os.utime(run.path / "result.json", (seconds, seconds))
+
+    finish("teacher", "teach", None, 5)
+    assert pick("", tmp_path).run.name == "teacher"
+    finish("baseline", "distill", None, 4)
+    alone = pick("", tmp_path)
+    assert alone.run.name == "baseline" and "none is distilled" in alone.origin
+    finish("older", "distill", {"model": "tiny16"}, 1)
+    finish("student", "distill", {"model": "tiny16"}, 2)
+    chosen = pick("", tmp_path)
+    assert chosen.run.name == "student" and "the newest distilled run" in chosen.origin

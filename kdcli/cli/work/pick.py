@@ -26,8 +26,8 @@ class Picked:
         return self.run.config["dataset"] if self.run else ""
 
 
-def pick(asked: str, run_dir: Path, prefer: str = "distill") -> Picked:
-    """`asked` is a run or a file; left out, the newest finished run, of kind `prefer` first."""
+def pick(asked: str, run_dir: Path) -> Picked:
+    """`asked` is a run or a file; left out, the newest finished run that was distilled, if any."""
     path = Path(asked)
     if asked and path.is_file():
         return Picked(path, "argument, a file")
@@ -36,13 +36,21 @@ def pick(asked: str, run_dir: Path, prefer: str = "distill") -> Picked:
         return Picked(path / "model.safetensors", "argument, a folder", inside)
     if asked:
         return _finished(runs.find(run_dir, asked), "argument")
-    run = runs.newest(run_dir, kind=prefer) or runs.newest(run_dir)
+    return _newest(run_dir)
+
+
+def _newest(run_dir: Path) -> Picked:
+    """The newest run under a teacher: a baseline beside it is trained last, but not deployed."""
+    finished = (run for run in reversed(runs.all_runs(run_dir)) if run.finished)
+    distilled = next((run for run in finished if run.config.get("teacher")), None)
+    run = distilled or runs.newest(run_dir, kind="distill") or runs.newest(run_dir)
     if run is None:
         raise KdcliError(
             f"there is no finished run in {run_dir}. First run: kdcli teach resnet32x4, then "
             "kdcli distill --recipe mcld --student resnet8x4 (or, in two minutes: kdcli demo)."
         )
-    return _finished(run, f"the newest {run.config['kind']} run in {run_dir}")
+    rule = "distilled run" if distilled else f"{run.config['kind']} run, none is distilled,"
+    return Picked(run.model, f"the newest {rule} in {run_dir}", run)
 
 
 def _finished(run: Run, origin: str) -> Picked:
