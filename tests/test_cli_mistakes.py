@@ -69,3 +69,31 @@ def test_without_a_run_the_distilled_student_is_taken_and_not_its_newer_baseline
     finish("student", "distill", {"model": "tiny16"}, 2)
     chosen = pick("", tmp_path)
     assert chosen.run.name == "student" and "the newest distilled run" in chosen.origin
+
+
+def test_a_misspelt_setting_of_a_loss_is_told_where_the_run_is_there_already(capsys, images):
+    teach(capsys, images)
+    ask = (
+        "distill", "--recipe", "kd", "--student", "tiny8", "--teacher", "tiny8", *QUICK,
+        "--allow-weak-teacher",
+    )  # fmt: skip
+    assert call(capsys, *ask).code == 0
+    wrong = call(capsys, *ask, "--set", "losses.kd.temprature=1")
+    assert wrong.code == 2 and "Did you mean 'temperature'?" in wrong.err
+    assert "--overwrite" not in wrong.err
+    other = call(capsys, *ask, "--set", "losses.kd.temperature=1")
+    assert other.code == 2 and "holds another run" in other.err
+
+
+def test_seeds_and_jobs_are_refused_before_anything_is_told(capsys, images):
+    teach(capsys, images)
+    ask = ("distill", "--recipe", "kd", "--student", "tiny8", "--teacher", "tiny8", *QUICK)
+    for wrong in (("--jobs", "0"), ("--seeds", "a")):
+        answer = call(capsys, *ask, *wrong)
+        assert answer.code == 2 and answer.err.startswith(f"kdcli: {wrong[0]} ")
+
+
+def test_one_epoch_is_no_epochs_and_an_open_rate_is_the_familys(capsys, images):
+    answer = teach(capsys, images, "--dry-run", "--lr", "0.3")
+    assert "1 epoch of 4 steps" in answer.out
+    assert "lr: 0.3 (recipe: the family's rate)" in answer.err

@@ -124,6 +124,8 @@ def distill(
         "teacher": (told and shown(told), origin),
         "dataset": (where, "--dataset" if dataset else "the teacher's" if known else "default"),
     }
+    numbers = grid.parse_seeds(seeds, seed)
+    grid.share(order, jobs, (len(plans) + baseline) * len(numbers))
     training.show(written, plans[0][0], order, len(plans))
     if baseline:
         alone = for_dataset(recipes.load("ce"), where)
@@ -136,8 +138,6 @@ def distill(
         "train_per_class": train_per_class,
         **training.numerics(precision, deterministic, eager, compiled, bank, bank_dir),
     }
-    numbers = grid.parse_seeds(seeds, seed)
-    grid.share(order, jobs, len(plans) * len(numbers))
     cells = grid.cells(config, plans, numbers, order)
     grid.run(cells, order, "kdcli eval, kdcli probe stl10, kdcli export onnx")
 

@@ -121,15 +121,23 @@ def hyperparameters(name: str) -> dict[str, object]:
     return {parameter.name: parameter.default for parameter in parameters}
 
 
+def check(settings: Mapping[str, Mapping[str, object]]) -> None:
+    """KdcliError for a setting, by term, that its loss does not have, with the nearest."""
+    for term, arguments in settings.items():
+        name = str(arguments.get("use", term))
+        known = hyperparameters(name)
+        for argument in arguments:
+            if argument not in (*known, "use"):
+                raise unknown(f"setting of loss '{name}'", argument, known)
+
+
 def build(name: str, ctx: Context, **arguments: object) -> Loss:
     """Construct the loss `name`; an argument it does not have is an error, with the nearest.
 
     For an ensemble of teachers, one that reads more of them than logits is an `EachTeacher`.
     """
+    check({name: arguments})
     known = hyperparameters(name)
-    for argument in arguments:
-        if argument not in known:
-            raise unknown(f"setting of loss '{name}'", argument, known)
     missing = [
         key
         for key, value in known.items()

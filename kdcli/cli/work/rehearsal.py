@@ -50,7 +50,7 @@ def rehearse(
     screen.out.print(screen.table("", ["", "parameters", "forward"], rows))
     screen.out.print(screen.table("", ["tensor", *networks], _shapes(session, networks)))
     screen.out.print(
-        f"{epochs} epochs of {steps:,} steps, {recipe.batch} images each; about "
+        f"{epochs} epoch{'s' * (epochs > 1)} of {steps:,} steps, {recipe.batch} images each; about "
         f"{memory / 1e6:,.0f} MB for training; {step * 1e3:.0f} ms a step here on "
         f"{session.device}: about {duration(told['seconds'])}, evaluation not counted.\n"
         f"Would train into {path}. Nothing was written."

@@ -12,7 +12,7 @@ from typing import Any
 from kdcli import runs
 from kdcli.cli.show import screen
 from kdcli.cli.show.screen import console
-from kdcli.errors import STOPPED, USAGE, KdcliError, unknown
+from kdcli.errors import STOPPED, KdcliError, unknown
 from kdcli.files import checked_name
 from kdcli.recipe import Recipe, scaled
 from kdcli.runs import Run
@@ -97,6 +97,7 @@ def show(base: Recipe, recipe: Recipe, order: Order, variants: int = 1) -> None:
     screen.resolved("", order.origins)
     console.print(f"minimize {recipe.formula()}")
     for key, before, now in differences(recipe, base):
+        before = "the family's rate" if key == "lr" and before is None else before
         console.print(f"[dim]{key}:[/dim] {now} [dim](recipe: {before})[/dim]")
     if variants > 1:
         console.print(f"[dim]the first of a grid of {variants}[/dim]")
@@ -149,8 +150,10 @@ def _cleared(run: Run) -> Run:
 def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
     """False if the run is finished; KdcliError if it is another, or not asked to go on."""
     if run.config:
-        changed = run.differences(config)
-        if changed:
+        if changed := run.differences(config):
+            from kdcli import losses
+
+            losses.check(config["recipe"]["losses"])  # a misspelt setting is no other run
             raise KdcliError(
                 f"{run.path} holds another run ({'; '.join(changed[:6])}). Give this one a --name, "
                 "or --overwrite to replace it."
@@ -160,7 +163,7 @@ def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
             return False
         if not order.resume:
             raise KdcliError(
-                f"{run.path} is unfinished: --resume goes on, --overwrite starts again.", USAGE
+                f"{run.path} is unfinished: --resume goes on, --overwrite starts anew."
             )
         return True
     if order.resume:
@@ -180,8 +183,8 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
         if session.teachers:
             scores = session.check_teachers(order.allow_weak_teacher)
             told = ", ".join(f"{top1:.1f} %" for top1 in scores)
-            role = "teachers" if len(scores) > 1 else "teacher"
-            console.print(f"[dim]{role}: {told} on the first test images[/dim]")
+            many = "s" * (len(scores) > 1)
+            console.print(f"[dim]teacher{many}: {told} on the first test images[/dim]")
         if not (run.path / "config.json").exists():
             run.begin(config)
         elif (was := run.config["machine"]["threads"]) != (now := config["machine"]["threads"]):
