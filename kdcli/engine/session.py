@@ -126,8 +126,8 @@ class Session:
             if top1 < floor and not allow_weak:
                 raise KdcliError(
                     f"the teacher {told['path']} scores {top1:.1f} % on {self.dataset.name}, "
-                    "hardly above chance: is it of this dataset and normalisation? "
-                    "--allow-weak-teacher distils it all the same.",
+                    "hardly above chance: was it trained too briefly, or for another dataset or "
+                    "normalisation? --allow-weak-teacher distils it all the same.",
                     CHECKPOINT,
                 )
         return found
