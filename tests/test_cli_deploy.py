@@ -84,6 +84,8 @@ def test_other_precisions_and_pt2_have_names_of_their_own_and_tell_their_speed(c
         assert "ms a batch, median" in answer.out and "latency, 1 thread" in answer.out
         assert "top-1 before" in answer.out and (student / name).is_file()
     assert not (student / "one.onnx").exists()
+    answer = call(capsys, "eval", student / "one.pt2")
+    assert answer.code == 4 and "an exported graph" in answer.err and "safetensors" in answer.err
     told = metadata(open_session(student / "one.int8.onnx"))
     assert json.loads(told["calibration"])["images"] == 64, "all there are"
     assert json.loads(told["parity"])["images"] == 40
@@ -93,7 +95,7 @@ def test_other_precisions_and_pt2_have_names_of_their_own_and_tell_their_speed(c
 def test_safetensors_is_a_folder_that_evaluates_without_its_recipe(
     capsys, student, images, tmp_path
 ):
-    answer = call(capsys, "export", "safetensors", "-o", tmp_path / "given")
+    answer = call(capsys, "export", "safetensors", "one", "-o", tmp_path / "given")
     assert answer.code == 0, answer.err
     names = {path.name for path in (tmp_path / "given").iterdir()}
     assert names == {"model.safetensors", "config.json", "README.md"}
@@ -121,7 +123,8 @@ def test_probe_trains_on_other_images_and_leaves_the_network_alone(capsys, stude
         (("export", "pt2", "--precision", "int8"), 2, "pt2 is written in fp32"),
         (("export", "onnx", "--run", "two"), 2, "unknown run 'two'"),
         (("probe", "stl11"), 2, "Did you mean 'stl10'"),
-        (("eval", "one.onnx"), 2, "unknown run"),
+        (("eval", "one.onnx"), 2, "there is no file one.onnx"),
+        (("export", "onnx", "one", "--run", "two"), 2, "two networks"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(capsys, student, arguments, code, said):

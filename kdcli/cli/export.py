@@ -29,6 +29,14 @@ def export(
             autocompletion=lambda incomplete: [f for f in FORMATS if f.startswith(incomplete)],
         ),
     ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RUN|CHECKPOINT]",
+            autocompletion=o.complete_run,
+            help="The newest student if absent.",
+        ),
+    ] = "",
     run: o.RunName = "",
     model: Annotated[
         str, typer.Option(help="The architecture of a checkpoint that does not say it.")
@@ -70,7 +78,7 @@ def export(
     """Write a network for deployment and compare it with torch before it counts.
 
     Example: kdcli export onnx   or: kdcli export onnx --precision int8 --max-drop 0.5   or: kdcli
-    export safetensors --run mcld-... -o student
+    export safetensors mcld-... -o student
     """
     from kdcli.cli.show import export_page, screen
     from kdcli.cli.work import pick, training
@@ -82,8 +90,10 @@ def export(
         raise unknown("precision", precision, PRECISIONS)
     if format != "onnx" and (precision != "fp32" or opset):
         raise KdcliError(f"--precision and --opset are of ONNX files; {format} is written in fp32.")
+    if source and run and source != run:
+        raise KdcliError(f"{source} and --run {run} are two networks; name one.")
     training.limit_threads(threads)
-    picked = pick.pick(run, run_dir)
+    picked = pick.pick(source or run, run_dir)
     network, told = pick.read(picked, model)
     told |= _history(picked.run)
     target = output or picked.path.parent / _name(picked, format, precision)

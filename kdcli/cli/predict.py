@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdcli.cli import options as o
+from kdcli.cli.work.pick import FILES
 from kdcli.errors import DATA, KdcliError
 
 if TYPE_CHECKING:
     from kdcli.export.classify import Answered, Classifier
-
-NETWORKS = (".onnx", ".pt2", ".safetensors", ".pth", ".pt", ".bin", ".tar")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -94,7 +93,7 @@ def _parted(sources: list[str], run_dir: Path) -> tuple[str, list[str]]:
     first = Path(sources[0])
     marks = ("config.json", "model.safetensors")
     known = any((folder / mark).is_file() for folder in (first, run_dir / first) for mark in marks)
-    network = known or first.suffix.lower() in NETWORKS or not (first.exists() or first.suffix)
+    network = known or first.suffix.lower() in FILES or not (first.exists() or first.suffix)
     if network and len(sources) == 1:
         raise KdcliError(
             f"no image was named: kdcli predict {sources[0]} IMAGE..., an image or a folder."

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kdcli import runs
-from kdcli.errors import KdcliError
+from kdcli.cli.work.teachers import CHECKPOINTS
+from kdcli.errors import CHECKPOINT, KdcliError
 from kdcli.runs import Run
+
+EXPORTED = (".onnx", ".pt2")
+FILES = (*EXPORTED, *CHECKPOINTS)  # what names a file, unless a run has that name
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ def pick(asked: str, run_dir: Path) -> Picked:
     if asked and (path / "model.safetensors").is_file() and not (path / "lock").exists():
         inside = Run(path) if (path / "result.json").is_file() else None
         return Picked(path / "model.safetensors", "argument, a folder", inside)
+    folders = (path, run_dir / asked)
+    if path.suffix.lower() in FILES and not any((f / "config.json").is_file() for f in folders):
+        raise KdcliError(f"there is no file {asked}.")
     if asked:
         return _finished(runs.find(run_dir, asked), "argument")
     return _newest(run_dir)
@@ -84,5 +91,11 @@ def read(picked: Picked, model: str) -> tuple[Any, dict[str, Any]]:
     """The network of `picked` and what its file says of itself; `model` for a bare checkpoint."""
     from kdcli.models import weights
 
+    if picked.path.suffix.lower() in EXPORTED:
+        raise KdcliError(
+            f"{picked.path} is an exported graph, which kdcli export verified as it wrote it; name "
+            "its run, a safetensors or a torch checkpoint (kdcli eval takes .onnx, too).",
+            CHECKPOINT,
+        )
     named = model or (picked.run.config["student"] if picked.run else None)
     return weights.read(picked.path, model=named)
