@@ -18,8 +18,10 @@ class KdcliError(Exception):
         self.code = code
 
 
-def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> KdcliError:
-    """The error for a name that is not there: the nearest match first, then all that are.
+def unknown(
+    kind: str, name: str, known: Iterable[str], hint: str = "", most: int = 40
+) -> KdcliError:
+    """The error for a name that is not there: the nearest match first, then `most` that are.
 
     >>> str(unknown("model", "resnet8x5", ["resnet8x4", "vgg8"]))
     "unknown model 'resnet8x5'. Did you mean 'resnet8x4'? Known: resnet8x4, vgg8."
@@ -28,7 +30,7 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Kdcli
     folded = {item.lower(): item for item in known}
     near = difflib.get_close_matches(name.lower(), folded, n=1)
     guess = f" Did you mean '{folded[near[0]]}'?" if near else ""
-    shown = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")
+    shown = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
     return KdcliError(
         f"unknown {kind} '{name}'.{guess} Known: {shown or 'none'}.{hint and ' ' + hint}"
     )

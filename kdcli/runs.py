@@ -180,7 +180,8 @@ def find(folder: Path, name: str) -> Run:
     for path in (folder / name, Path(name)):
         if (path / "config.json").is_file() and "/config.json" not in name:
             return Run(path)
-    raise unknown("run", name, [run.name for run in all_runs(folder)], f"Runs are in {folder}.")
+    newest_first = [run.name for run in reversed(all_runs(folder))]
+    raise unknown("run", name, newest_first, f"Runs are in {folder}.", most=8)
 
 
 def default_name(

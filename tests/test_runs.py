@@ -86,3 +86,14 @@ def test_a_log_is_replaced_whole(tmp_path):
     run.write_log([{"epoch": 1}, {"epoch": 2}])
     run.write_log([{"epoch": 1}])
     assert Run(run.path).log() == [{"epoch": 1}]
+
+
+def test_an_unknown_run_is_answered_by_the_nearest_and_the_eight_newest(tmp_path):
+    for number in range(10):
+        run = Run(tmp_path / f"kd-{number}")
+        run.path.mkdir()
+        run.begin({})
+        os.utime(run.path / "config.json", (number, number))
+    with pytest.raises(KdcliError, match=r"Known: kd-9, .*, kd-2, \.\.\.\.") as raised:
+        runs.find(tmp_path, "kb-0")
+    assert "Did you mean 'kd-" in str(raised.value)
