@@ -162,9 +162,7 @@ def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
             console.print(f"{run.path} is finished; --overwrite trains it again.")
             return False
         if not order.resume:
-            raise KdcliError(
-                f"{run.path} is unfinished: --resume goes on, --overwrite starts anew."
-            )
+            raise KdcliError(f"{run.path} is unfinished: --resume goes on, --overwrite restarts.")
         return True
     if order.resume:
         console.print(f"Nothing to resume in {run.path}: starting.")
