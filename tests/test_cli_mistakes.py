@@ -97,3 +97,9 @@ def test_one_epoch_is_no_epochs_and_an_open_rate_is_the_familys(capsys, images):
     answer = teach(capsys, images, "--dry-run", "--lr", "0.3")
     assert "1 epoch of 4 steps" in answer.out
     assert "lr: 0.3 (recipe: the family's rate)" in answer.err
+
+
+def test_what_to_do_next_with_a_teacher_names_its_run(capsys, images):
+    answer = teach(capsys, images, "--name", "mine")
+    command = "kdcli distill --recipe kd --student resnet8x4 --teacher mine"
+    assert command in " ".join(answer.err.split())
