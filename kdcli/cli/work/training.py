@@ -153,7 +153,7 @@ def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
         if changed := run.differences(config):
             from kdcli import losses
 
-            losses.check(config["recipe"]["losses"])  # a misspelt setting is no other run
+            losses.check(config["recipe"].get("losses", {}))  # misspelt, it is no other run
             raise KdcliError(
                 f"{run.path} holds another run ({'; '.join(changed[:6])}). Give this one a --name, "
                 "or --overwrite to replace it."
