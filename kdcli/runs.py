@@ -1,15 +1,14 @@
 """The run store: a folder a run, with everything needed to repeat, resume and deploy it.
 
 `config.json` what was asked, resolved; `log.jsonl` a line an epoch; `model.safetensors` the network
-to deploy; `checkpoint/` to resume from; `result.json` once it is finished.
+to deploy; `checkpoint/` to resume from; `result.json` once it is finished, `diverged.json` if it
+never will be.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from kdcli.errors import CHECKPOINT, KdcliError, unknown
 from kdcli.files import checked_name, environment_errors, write_json, write_text
+from kdcli.lock import held
 
 FORMAT = 1
 
@@ -52,6 +52,13 @@ class Run:
     def finished(self) -> bool:
         return bool(self.result) and self.model.is_file()
 
+    @property
+    def state(self) -> str:
+        """finished, diverged or unfinished."""
+        if self.finished:
+            return "finished"
+        return "diverged" if (self.path / "diverged.json").exists() else "unfinished"
+
     def log(self) -> list[dict[str, Any]]:
         """A record an epoch."""
         path = self.path / "log.jsonl"
@@ -72,6 +79,7 @@ class Run:
         """Write what came out: from now on the run is finished."""
         with environment_errors(f"the result of {self.path}"):
             write_json(self.path / "result.json", result)
+            (self.path / "diverged.json").unlink(missing_ok=True)
 
     def differences(self, config: Mapping[str, Any]) -> list[str]:
         """Where `config` asks for another run than this folder holds, a sentence a key."""
@@ -85,29 +93,17 @@ class Run:
             if then.get(key) != now.get(key)
         ]
 
+    def fail(self, error: KdcliError) -> None:
+        """Write down that this run diverged: going on would only do it again."""
+        write_json(self.path / "diverged.json", {"error": str(error)})
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold this folder alone; a lock whose process is gone is taken over."""
-        path = self.path / "lock"
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
         with environment_errors(f"the run folder {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            except FileExistsError:
-                holder = _read_json(path)
-                if _alive(holder):
-                    raise KdcliError(
-                        f"{self.path} is in use by process {holder['pid']} on {holder['host']}; "
-                        "wait for it, or give this run another --name."
-                    ) from None
-                handle = os.open(path, os.O_TRUNC | os.O_WRONLY)
-            with os.fdopen(handle, "w") as stream:
-                json.dump(mine, stream)
-        try:
+        with held(self.path / "lock", f"{self.path} is", "give this run another --name"):
             yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 # What may change between a run and its resume without making it another run.
@@ -129,31 +125,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise KdcliError(f"cannot read {path}: {error.strerror}.", CHECKPOINT) from error
     except ValueError as error:
-        if path.name == "lock":
-            return {}
         raise KdcliError(f"{path} is damaged ({error}); remove its folder.", CHECKPOINT) from error
-
-
-def _boot() -> str:
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else ""
-
-
-def _alive(holder: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote a lock may still run; on another host it may."""
-    if not holder:
-        return False
-    if holder["host"] != socket.gethostname():
-        return True
-    if holder["boot"] != _boot():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def all_runs(folder: Path) -> list[Run]:

@@ -17,7 +17,7 @@ from kdcli.analysis import page
 from kdcli.analysis.answers import Answers
 from kdcli.analysis.confusion import Confusion, confusions, disagreements
 from kdcli.analysis.repeat import command
-from kdcli.cli.work.training import adjusted
+from kdcli.cli.work.flags import adjusted
 from kdcli.runs import Run
 from tests.command import call, draw_folder
 from tests.made_runs import store

@@ -145,6 +145,23 @@ def test_divergence_has_its_own_exit_code(capsys, images):
     assert answer.code == 5 and "diverged" in answer.err
 
 
+def test_a_diverged_run_is_not_the_one_to_resume(capsys, images):
+    teach(capsys, images, "--lr", "1e30", "--name", "wild")
+    listed = json.loads(call(capsys, "runs", "--json").out)
+    assert [(run["run"], run["state"]) for run in listed] == [("wild", "diverged")]
+    answer = call(capsys, "resume")
+    assert answer.code == 2 and "no run in" in answer.err and "is unfinished" in answer.err
+    answer = call(capsys, "eval", "wild")
+    assert answer.code == 2 and "diverged" in answer.err and "--overwrite" in answer.err
+
+
+def test_a_run_that_diverged_no_longer_is_finished_as_any_other(capsys, images):
+    teach(capsys, images, "--lr", "1e30", "--name", "wild")
+    answer = teach(capsys, images, "--name", "wild", "--overwrite")
+    assert answer.code == 0
+    assert json.loads(call(capsys, "runs", "--json").out)[0]["state"] == "finished"
+
+
 def test_an_absent_device_is_said_at_once(capsys, images):
     answer = call(capsys, "teach", "tiny8", "--dataset", images, "--device", "cuda:99")
     assert answer.code == 6 and "--device auto" in answer.err

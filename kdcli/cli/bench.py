@@ -114,7 +114,7 @@ def resolve(
     from kdcli.bench.ours import Setting
     from kdcli.cli.distill import needs_teacher
     from kdcli.cli.show import screen
-    from kdcli.cli.work import training
+    from kdcli.cli.work import flags
     from kdcli.engine.device import device_of
     from kdcli.settings import for_pair
 
@@ -125,7 +125,7 @@ def resolve(
     if needed and not (teacher or written.teacher):
         raise KdcliError(f"recipe '{recipe}' names no teacher; add --teacher MODEL.")
     taught_by = models.canonical(teacher or written.teacher) if needed else ""
-    chosen = training.adjusted(for_pair(written, taught_by, student), None, batch, None, None)
+    chosen = flags.adjusted(for_pair(written, taught_by, student), None, batch, None, None)
     data = stand_in.dataset(dataset, data_dir)
     if len(data.train.labels) < 4 * chosen.batch:
         raise KdcliError(

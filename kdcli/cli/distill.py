@@ -80,7 +80,7 @@ def distill(
     """
     from kdcli import data, logs, models, recipes
     from kdcli.cli.show import screen
-    from kdcli.cli.work import grid, training
+    from kdcli.cli.work import flags, grid, training
     from kdcli.cli.work.teachers import find, shown
     from kdcli.ensembles import members
     from kdcli.files import checked_folder
@@ -115,7 +115,7 @@ def distill(
     base = for_dataset(written, where)
     base = for_pair(base, taught.pop() if len(taught) == 1 else "", student)
     plans = [
-        (training.adjusted(base, epochs, batch_size, lr, chosen), told, label)
+        (flags.adjusted(base, epochs, batch_size, lr, chosen), told, label)
         for chosen, label in variants(settings or [])
     ]
     order.origins = {
@@ -129,14 +129,14 @@ def distill(
     training.show(written, plans[0][0], order, len(plans))
     if baseline:
         alone = for_dataset(recipes.load("ce"), where)
-        alone = training.adjusted(alone, epochs, batch_size, lr, None)
+        alone = flags.adjusted(alone, epochs, batch_size, lr, None)
         plans.append((alone, None, "baseline" if name else ""))
     config = {
         "kind": "distill",
         "student": student,
         "dataset": where,
         "train_per_class": train_per_class,
-        **training.numerics(precision, deterministic, eager, compiled, bank, bank_dir),
+        **flags.numerics(precision, deterministic, eager, compiled, bank, bank_dir),
     }
     cells = grid.cells(config, plans, numbers, order)
     grid.run(cells, order, "kdcli eval, kdcli probe stl10, kdcli export onnx")

@@ -72,14 +72,14 @@ def probe(
     """
     from kdcli import data, recipes
     from kdcli.cli.show import probe_table, screen
-    from kdcli.cli.work import pick, probing, training
+    from kdcli.cli.work import flags, pick, probing, training
     from kdcli.engine.device import device_of
 
     screen.quieten(quiet)
     training.limit_threads(threads)
     solvers = _solvers(solver, any(v is not None for v in (epochs, batch_size, lr, settings)))
     base = recipes.load("probe")
-    recipe = training.adjusted(base, epochs, batch_size, lr, settings)
+    recipe = flags.adjusted(base, epochs, batch_size, lr, settings)
     names = [*(runs or []), *([run] if run else [])]
     picked = _picked(names, run_dir) if names else [pick.pick("", run_dir)]
     networks = [(each, *pick.read(each, model)) for each in picked]

@@ -41,7 +41,7 @@ def resume(
     if run:
         found = runs.find(run_dir, run)
     else:
-        unfinished = [r for r in runs.all_runs(run_dir) if not r.finished]
+        unfinished = [r for r in runs.all_runs(run_dir) if r.state == "unfinished"]
         if not unfinished:
             raise KdcliError(f"no run in {run_dir} is unfinished.")
         found = unfinished[-1]

@@ -83,7 +83,7 @@ def summary(run: Run) -> dict[str, Any]:
         "top1": scores[-1][0] if scores else result.get("top1"),
         "best_top1": best[0],
         "best_epoch": best[1],
-        "state": "finished" if run.finished else "unfinished",
+        "state": run.state,
     }
 
 
@@ -97,7 +97,7 @@ def describe(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "path": str(run.path),
-        "state": "finished" if run.finished else "unfinished",
+        "state": run.state,
         "config": run.config,
         "result": run.result,
         "log": run.log(),
@@ -154,8 +154,7 @@ def _show(run: Run) -> None:
     from kdcli.settings import flatten
 
     style = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
-    state = "finished" if run.finished else "unfinished"
-    out.print(f"[bold cyan]{escape(run.name)}[/]  {state}  [dim]{escape(str(run.path))}[/]")
+    out.print(f"[bold cyan]{escape(run.name)}[/]  {run.state}  [dim]{escape(str(run.path))}[/]")
     for title, values in (("asked", run.config), ("came out", run.result)):
         rows = [(f"[dim]{escape(k)}[/]", escape(str(v))) for k, v in flatten(values).items()]
         if rows:
@@ -170,7 +169,7 @@ def _show(run: Run) -> None:
         for column in made.columns[2:]:
             column.justify = "right"
         out.print(made)
-    if not run.finished:
+    if run.state == "unfinished":
         console.print(f"Next: [bold]kdcli resume {escape(run.name)}[/]")
 
 

@@ -54,7 +54,7 @@ def teach(
     """
     from kdcli import data, logs, models, recipes
     from kdcli.cli.show import screen
-    from kdcli.cli.work import grid, training
+    from kdcli.cli.work import flags, grid, training
     from kdcli.files import checked_folder
     from kdcli.settings import for_dataset, variants
 
@@ -64,7 +64,7 @@ def teach(
     written = recipes.load("teach")
     base = for_dataset(written, where)
     plans = [
-        (training.adjusted(base, epochs, batch_size, lr, chosen), None, label)
+        (flags.adjusted(base, epochs, batch_size, lr, chosen), None, label)
         for chosen, label in variants(settings or [])
     ]
     order = training.Order(
@@ -85,7 +85,7 @@ def teach(
         "student": student,
         "dataset": where,
         "train_per_class": train_per_class,
-        **training.numerics(precision, deterministic, eager, compiled),
+        **flags.numerics(precision, deterministic, eager, compiled),
     }
     cells = grid.cells(config, plans, numbers, order)
     grid.run(cells, order, _next(student, where, training.place(cells[0], order).name))

@@ -61,6 +61,11 @@ def _newest(run_dir: Path) -> Picked:
 
 
 def _finished(run: Run, origin: str) -> Picked:
+    if run.state == "diverged":
+        raise KdcliError(
+            f"the run {run.path} diverged and has no network; train it again with --overwrite and "
+            "a smaller --lr."
+        )
     if not run.finished:
         raise KdcliError(f"the run {run.path} is unfinished; kdcli resume {run.name} ends it.")
     return Picked(run.model, origin, run)

@@ -12,11 +12,11 @@ from typing import Any
 from kdcli import runs
 from kdcli.cli.show import screen
 from kdcli.cli.show.screen import console
-from kdcli.errors import STOPPED, KdcliError, unknown
+from kdcli.errors import DIVERGED, STOPPED, KdcliError
 from kdcli.files import checked_name
-from kdcli.recipe import Recipe, scaled
+from kdcli.recipe import Recipe
 from kdcli.runs import Run
-from kdcli.settings import differences, override, parse_settings
+from kdcli.settings import differences
 
 Origins = dict[str, tuple[object, str]]
 Results = list[dict[str, Any]]
@@ -46,42 +46,6 @@ class Order:
         """What a run in a process of its own must know of it, for JSON."""
         told = {**asdict(self), "data_dir": str(self.data_dir), "run_dir": str(self.run_dir)}
         return {key: value for key, value in told.items() if key not in ("origins", "display")}
-
-
-def adjusted(
-    recipe: Recipe,
-    epochs: int | None,
-    batch: int | None,
-    lr: float | None,
-    settings: list[str] | None,
-) -> Recipe:
-    """The recipe as the flags want it: first its own length, then what was set by name."""
-    asked = parse_settings(settings or [])
-    length = asked.pop("epochs", None) if epochs is None else epochs
-    if length is not None and (not isinstance(length, int) or length < 1):
-        raise KdcliError(f"epochs is {length!r}, but must be a whole number of at least 1.")
-    flags = {key: value for key, value in (("batch", batch), ("lr", lr)) if value is not None}
-    return override(scaled(recipe, length), {**asked, **flags})
-
-
-def numerics(
-    precision: str,
-    deterministic: bool,
-    eager: bool,
-    compiled: bool,
-    bank: str = "off",
-    bank_dir: Path = Path("banks"),
-) -> dict[str, Any]:
-    """What the flags say of precision and of `kdcli.engine.speed.Speed`, for the configuration."""
-    known = {"precision": ("tf32", "fp32", "bf16"), "bank": ("auto", "off")}
-    for kind, value in (("precision", precision), ("bank", bank)):
-        if value not in known[kind]:
-            raise unknown(f"--{kind}", value, known[kind])
-    speed = {
-        "capture": not eager, "compiled": compiled, "deterministic": deterministic, "bank": bank,
-        "bank_dir": str(bank_dir),
-    }  # fmt: skip
-    return {"precision": precision, "speed": speed}
 
 
 def limit_threads(threads: int | None) -> None:
@@ -195,6 +159,8 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
             with logs, display:
                 return session.run(run, stop, logs)
         except KdcliError as error:
+            if error.code == DIVERGED:
+                run.fail(error)
             if error.code != STOPPED:
                 raise
             raise KdcliError(f"{error} Go on with: kdcli resume {run.name}", STOPPED) from None

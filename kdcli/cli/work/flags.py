@@ -1,0 +1,46 @@
+"""What the flags of a training command say, as a recipe and as parts of a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kdcli.errors import KdcliError, unknown
+from kdcli.recipe import Recipe, scaled
+from kdcli.settings import override, parse_settings
+
+
+def adjusted(
+    recipe: Recipe,
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    settings: list[str] | None,
+) -> Recipe:
+    """The recipe as the flags want it: first its own length, then what was set by name."""
+    asked = parse_settings(settings or [])
+    length = asked.pop("epochs", None) if epochs is None else epochs
+    if length is not None and (not isinstance(length, int) or length < 1):
+        raise KdcliError(f"epochs is {length!r}, but must be a whole number of at least 1.")
+    flags = {key: value for key, value in (("batch", batch), ("lr", lr)) if value is not None}
+    return override(scaled(recipe, length), {**asked, **flags})
+
+
+def numerics(
+    precision: str,
+    deterministic: bool,
+    eager: bool,
+    compiled: bool,
+    bank: str = "off",
+    bank_dir: Path = Path("banks"),
+) -> dict[str, Any]:
+    """What the flags say of precision and of `kdcli.engine.speed.Speed`, for the configuration."""
+    known = {"precision": ("tf32", "fp32", "bf16"), "bank": ("auto", "off")}
+    for kind, value in (("precision", precision), ("bank", bank)):
+        if value not in known[kind]:
+            raise unknown(f"--{kind}", value, known[kind])
+    speed = {
+        "capture": not eager, "compiled": compiled, "deterministic": deterministic, "bank": bank,
+        "bank_dir": str(bank_dir),
+    }  # fmt: skip
+    return {"precision": precision, "speed": speed}
