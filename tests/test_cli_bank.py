@@ -23,6 +23,18 @@ def test_a_run_fills_a_bank_that_is_listed_and_deleted(capsys):
     assert json.loads(call(capsys, "bank", "list", "--json").out) == []
 
 
+def test_a_bank_of_a_part_of_the_images_is_the_one_that_training_on_that_part_finds(capsys):
+    call(capsys, "teach", "tiny8", *SMALL)
+    built = call(
+        capsys, "bank", "build", "tiny8", "--train-per-class", "4", "--threads", "1", "--json"
+    )
+    told = json.loads(built.out)
+    views = told["views"]
+    assert views % 40 == 0 and views > 40, "of 4 images of each of 10 classes"
+    answer = call(capsys, *DISTIL, *SMALL, "--allow-weak-teacher")
+    assert "(100 % of all views are there)" in " ".join(answer.err.split())
+
+
 def test_what_is_asked_wrongly_is_one_line(capsys):
     for words, told in (
         (("bank", "rm"), "--all"),

@@ -41,6 +41,7 @@ def build(
     teacher_model: Annotated[
         str, typer.Option(help="The architecture of a checkpoint file that does not say it.")
     ] = "",
+    train_per_class: o.PerClass = None,
     precision: o.Precision = "tf32",
     device: o.Device = "auto",
     threads: o.Threads = None,
@@ -86,6 +87,7 @@ def build(
         made = bank_build.build(
             told,
             where,
+            train_per_class=train_per_class,
             data_dir=data_dir,
             root=bank_dir,
             columns=wanted,

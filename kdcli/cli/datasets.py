@@ -89,7 +89,7 @@ def _list(rows: list[dict[str, Any]]) -> None:
         state = "[green]ready[/]" if row["ready"] else f"[yellow]{row['state']}[/]"
         counts = (row["classes"], f"{row['size']}x{row['size']}", row["train"], row["test"])
         what = [f"[dim]{escape(row['summary'])}[/]"] if wide else []
-        shown.append([f"[cyan]{row['name']}[/]", *counts, row["megabytes"], state, *what])
+        shown.append([f"[cyan]{row['name']}[/]", *counts, row["megabytes"] or "–", state, *what])
     columns = ["dataset", "classes", "pixels", "train", "test", "MB", "here"]
     columns += ["what it is"] if wide else []
     out.print(table("", columns, shown, box=None, pad_edge=False, padding=(0, 2, 0, 0)))

@@ -24,6 +24,7 @@ def build(
     teacher: Mapping[str, Any],
     dataset: str,
     *,
+    train_per_class: int | None = None,
     data_dir: Path,
     root: Path,
     columns: Sequence[str],
@@ -41,7 +42,7 @@ def build(
     cannot take it.
     """
     set_numerics(device, precision, deterministic=False)
-    data_set = data.load(dataset, data_dir)
+    data_set = data.load(dataset, data_dir, train_per_class=train_per_class)
     if not isinstance(data_set.train.images, Tensor):
         raise KdcliError(
             f"{dataset} is streamed and its crops are not counted: it can have no bank.", USAGE
