@@ -74,7 +74,7 @@ def dcd(case: Case) -> Results:
         dim=case.whole("feat_dim"),
         max_scale=case.number("max_tau"),
         scale="learned" if learned else "multiply",
-        temperature=1.0 if learned else case.number("nce_t"),
+        temperature=None if learned else case.number("nce_t"),
     )
     names = {
         f"embed_{side}.{part}": f"module.{name}.{part}"

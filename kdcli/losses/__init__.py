@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from kdcli.contracts import Batch, Features
 from kdcli.errors import KdcliError, unknown
+
+POSITIVE = ("temperature", "dim")  # how settings end that are above 0 in every loss
 
 
 class Context(NamedTuple):
@@ -122,13 +125,32 @@ def hyperparameters(name: str) -> dict[str, object]:
 
 
 def check(settings: Mapping[str, Mapping[str, object]]) -> None:
-    """KdcliError for a setting, by term, that its loss does not have, with the nearest."""
+    """KdcliError for a setting, by term, that its loss does not have, or of another kind."""
     for term, arguments in settings.items():
         name = str(arguments.get("use", term))
         known = hyperparameters(name)
-        for argument in arguments:
-            if argument not in (*known, "use"):
+        for argument, value in arguments.items():
+            if argument == "use":
+                continue
+            if argument not in known:
                 raise unknown(f"setting of loss '{name}'", argument, known)
+            wanted = _kind(argument, value, known[argument])
+            if wanted:
+                raise KdcliError(f"{argument} of loss '{name}' is {value!r}, but must be {wanted}.")
+
+
+def _kind(argument: str, value: object, default: object) -> str:
+    """What `value` should be, which its default shows; empty where it is that."""
+    number = type(value) in (int, float) and math.isfinite(value)
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "text"
+    if (default is None and value is None) or not isinstance(default, int | float | None):
+        return ""
+    if not number or (isinstance(default, int) and not isinstance(value, int)):
+        return "a whole number" if isinstance(default, int) else "a number"
+    return "above 0" if value <= 0 and argument.endswith(POSITIVE) else ""
 
 
 def build(name: str, ctx: Context, **arguments: object) -> Loss:

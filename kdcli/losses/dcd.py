@@ -16,7 +16,8 @@ Of `scale`: "learned" is the published method; "frozen" keeps exp(tau) as it sta
 "multiply" is the code's own ablation, which multiplies by the temperature 0.07 where the paper's
 text divides by it; "divide" is that text. b is added to every entry of S and so cancels in both
 softmaxes: it is kept because checkpoints and optimizers of the reference have it.
-Across several processes each contrasts its own rows, as the reference does.
+Across several processes each contrasts its own rows, as the reference does. Its loader left out the
+last, incomplete batch of an epoch from July 2024 on; here that batch is trained on.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdcli.contracts import Batch, Features
-from kdcli.errors import unknown
+from kdcli.errors import KdcliError, unknown
 from kdcli.losses import Context, Loss
 from kdcli.losses.kd import wide
 
 SCALES = ("learned", "frozen", "multiply", "divide")
+TEMPERATURE = 0.07  # the text's
 
 
 def contrast(similarity: Tensor) -> Tensor:
@@ -66,17 +68,18 @@ class DCD(Loss):
         tau: float = 1.0,  # the scale starts at exp(tau)
         bias: float = 0.0,
         max_scale: float = 10.0,
-        temperature: float = 0.07,  # of "multiply" and "divide" alone
+        temperature: float | None = None,  # of "multiply" and "divide" alone: 0.07
     ):
         super().__init__(ctx)
         if scale not in SCALES:
             raise unknown("scale of loss 'dcd'", scale, SCALES)
-        self.alpha, self.mode, self.max_scale, self.temperature = (
-            alpha,
-            scale,
-            max_scale,
-            temperature,
-        )
+        if temperature is not None and scale in ("learned", "frozen"):
+            raise KdcliError(
+                f"temperature of loss 'dcd' does nothing where scale is \"{scale}\"; set scale to "
+                '"divide" (the text) or "multiply" (the code), or tau, where exp(tau) starts.'
+            )
+        self.alpha, self.mode, self.max_scale = alpha, scale, max_scale
+        self.temperature = TEMPERATURE if temperature is None else temperature
         self.embed_student = nn.Linear(ctx.student.pooled.shape[1], dim)
         self.embed_teacher = nn.Linear(ctx.teacher.pooled.shape[1], dim)
         if scale == "learned":
