@@ -10,7 +10,8 @@ from torch import Tensor
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:
     """A 0-dim bool on the device: no NaN or infinity in any of `tensors`."""
-    return torch.stack([torch.isfinite(norm) for norm in torch._foreach_norm(list(tensors))]).all()
+    norms = torch.stack(torch._foreach_norm(list(tensors)))  # one kernel, then as many as for one
+    return torch.isfinite(norms).all()
 
 
 def summed(terms: Iterable[Tensor]) -> Tensor:
