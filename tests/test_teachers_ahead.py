@@ -47,6 +47,17 @@ def test_a_resumed_look_ahead_has_the_windows_of_a_whole_epoch():
     assert seen == [48, 16], "as if it had begun with step 0"
 
 
+def test_a_look_ahead_gives_maps_in_the_layout_that_the_network_gives():
+    trainer = tiny.trainer(recipes.load("sp"))
+    batch = next(trainer.loader.batches(0))
+    expected = trainer.objective.teacher.features(batch).stages
+    assert all(stage.is_contiguous(memory_format=torch.channels_last) for stage in expected)
+    teacher = looking_ahead(trainer).objective.teacher
+    teacher.ahead(0, 0)
+    found = teacher.features(batch).stages
+    assert [stage.stride() for stage in found] == [stage.stride() for stage in expected]
+
+
 def test_a_look_ahead_keeps_what_is_read_and_in_the_precision_of_the_step():
     trainer = tiny.trainer(recipes.load("reviewkd"))
     trainer.objective.bf16 = True

@@ -56,7 +56,7 @@ class LookAhead(Frozen):
     def features(self, batch: Batch) -> Features:
         """The rows of the batch in the buffers."""
         rows = self.offset + torch.arange(len(batch.labels), device=self.offset.device)
-        return mapped(lambda tensor: tensor.index_select(0, rows), self.shown)
+        return mapped(lambda tensor: _taken(tensor, rows), self.shown)
 
     def _look(self, epoch: int, step: int) -> None:
         rows, end = self.loader.rows, min(step + self.steps, self.loader.steps)
@@ -83,8 +83,19 @@ class LookAhead(Frozen):
 
 def _room(tensor: Tensor, rows: int) -> Tensor:
     """An empty buffer of so many rows, in the memory layout of `tensor`."""
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    layout = torch.channels_last if _channels_last(tensor) else torch.contiguous_format
     shape = (rows, *tensor.shape[1:])
     return torch.zeros(shape, dtype=tensor.dtype, device=tensor.device).contiguous(
         memory_format=layout
     )
+
+
+def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a buffer in its own layout, which `index_select` would not keep."""
+    if not _channels_last(tensor):
+        return tensor.index_select(0, rows)
+    return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
