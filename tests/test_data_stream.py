@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from kdcli import data
-from kdcli.data import ahead, decoders, folder
+from kdcli.data import ahead, decoders, folder, stand_ins
 from kdcli.data.crops import RATIO, centre, random_box
 from kdcli.data.loader import Loader, normalise, test_batches
 from kdcli.data.plan import plan
@@ -58,6 +58,15 @@ def stream(dataset, **changes):
     return Stream(dataset, **{"batch": 8, "seed": 5, "device": "cpu", **changes})
 
 
+def literal(dataset, file, key, flip):
+    """A random crop, step by step with PIL: [3, S, S] float32."""
+    picture = Image.open(file).convert("RGB")
+    box = random_box(*picture.size, Random(key).random)
+    pixels = np.array(picture.crop(box).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+    pixels = torch.from_numpy(pixels[:, ::-1].copy() if flip else pixels).permute(2, 0, 1)[None]
+    return normalise(pixels, dataset.mean, dataset.std)[0]
+
+
 def same(one, other):
     flat = [(*batch[:5], *batch.others) for batch in (one, other)]
     return all(torch.equal(a, b) for a, b in zip(*flat, strict=True))
@@ -79,15 +88,9 @@ def test_a_streamed_batch_holds_the_crops_that_its_plan_says(photographs):
         for row, index in enumerate(batch.index.tolist()):
             assert index == drawn.perm[position]
             assert batch.labels[row] == index // 7
-            picture = Image.open(files[index]).convert("RGB")
-            box = random_box(*picture.size, Random(f"5 3 0 {position}").random)
-            pixels = np.array(picture.crop(box).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-            if drawn.view[0, position]:
-                pixels = pixels[:, ::-1].copy()
-            expected = normalise(
-                torch.from_numpy(pixels).permute(2, 0, 1)[None], dataset.mean, dataset.std
-            )
-            assert torch.equal(batch.images[row], expected[0])
+            flip = drawn.view[0, position]
+            expected = literal(dataset, files[index], f"5 3 0 {position}", flip)
+            assert torch.equal(batch.images[row], expected)
             position += 1
         assert batch.epoch.item() == 3
     assert position == 21 and {0, 1} == set(drawn.view[0].tolist())
@@ -195,6 +198,33 @@ def test_a_damaged_file_is_named_in_training_and_in_testing(tmp_path):
         broken.unlink()
         with pytest.raises(KdcliError, match=f"{split}/class1/01.jpg is no readable image"):
             list(stream(dataset).batches(0) if split == "train" else [dataset.test.images[:6]])
+
+
+def test_the_next_image_of_the_epoch_stands_in_for_a_damaged_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(stand_ins, "MOST", 0.1)
+    dataset = load(draw(tmp_path, 140, 160))
+    whole = list(stream(dataset, views=2).batches(3))
+    order = plan(21, 5, 3, 0, 2).perm
+    first, second, then = order[9].item(), order[10].item(), order[11].item()  # of 8 to 15
+    for row in (first, second):
+        (tmp_path / "train" / dataset.train.images.files[row]).write_bytes(b"no image")
+    told = []
+    broken = stream(dataset, views=2, tell=told.append)
+    made = list(broken.batches(3))
+    assert same(made[0], whole[0]) and same(made[2], whole[2])
+    assert made[1].index.tolist() == [order[8].item(), then, then, *order[11:16].tolist()]
+    assert torch.equal(made[1].labels, dataset.train.labels[made[1].index])
+    rest = [0, 3, 4, 5, 6, 7]
+    assert torch.equal(made[1].images[rest], whole[1].images[rest])
+    file = tmp_path / "train" / dataset.train.images.files[then]
+    flips = plan(21, 5, 3, 0, 2).view[:, 9]
+    for view, images in enumerate((made[1].images, *made[1].others)):
+        assert torch.equal(images[1], literal(dataset, file, f"5 3 {view} 9", flips[view]))
+    assert sum("is no readable image" in text for text in told) == 2
+    told.clear()
+    assert all_same(broken.batches(3, first_step=1), made[1:])
+    assert not told, "known by now"
+    assert all_same(stream(dataset, views=2).batches(3, first_step=1), made[1:]), "a resumed run"
 
 
 def test_a_worker_that_is_killed_ends_the_epoch_and_says_so(photographs):

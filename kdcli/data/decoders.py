@@ -25,12 +25,13 @@ import torch
 from torch import Tensor
 
 from kdcli.data.decode import cores
-from kdcli.errors import DATA, ENVIRONMENT, KdcliError
+from kdcli.errors import ENVIRONMENT, KdcliError
 
 MOST = 32  # workers unless more are asked for
 CHUNK = 8  # images an order: a few tens of milliseconds of work
 GRACE = 2.0  # seconds in which a worker that was asked to end has to
-Order = tuple["Future[None]", str]  # what to keep, and what to tell the worker
+Wrong = list[tuple[int, str]]  # rows that could not be decoded, and why
+Order = tuple["Future[Wrong]", str]  # what to keep, and what to tell the worker
 Item = tuple[str, str | None]  # a file, and what decides its random crop, if one is wanted
 
 
@@ -54,7 +55,7 @@ class Decoders:
         mapped = mmap.mmap(block, 0)
         self.rows = torch.frombuffer(mapped, dtype=torch.uint8).view(rows, size, size, 3)
         self.pinned = pinned and _pin(self.rows)
-        self.begun: list[Future[None]] = []  # and perhaps not done
+        self.begun: list[Future[Wrong]] = []  # and perhaps not done
         self.orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self.processes = [_start(block, size, fit) for _ in range(count)]
         os.close(block)
@@ -65,14 +66,14 @@ class Decoders:
             self, _close, self.processes, self.orders, self.pinned, self.rows
         )
 
-    def decode(self, first: int, items: Sequence[Item]) -> list[Future[None]]:
+    def decode(self, first: int, items: Sequence[Item]) -> list[Future[Wrong]]:
         """Begin to decode `items` into the rows from `first` on; in the order of the calls.
 
-        Results are None, or KdcliError: data for a file, environment for a worker that died.
+        Results are what could not be decoded, or KdcliError (environment): a worker died.
         """
         futures = []
         for start in range(0, len(items), CHUNK):
-            future: Future[None] = Future()
+            future: Future[Wrong] = Future()
             told = json.dumps([first + start, items[start : start + CHUNK]])
             self.orders.put((future, told))
             futures.append(future)
@@ -144,13 +145,10 @@ def _serve(process: subprocess.Popen, orders: queue.SimpleQueue[Order | None]) -
             answer = process.stdout.readline()
         except (OSError, ValueError):  # a broken pipe, or one that was closed
             answer = b""
-        wrong = json.loads(answer) if answer else None
-        if not answer:
-            future.set_exception(_died(process))
-        elif wrong:
-            future.set_exception(KdcliError(wrong, DATA))
+        if answer:
+            future.set_result([(row, why) for row, why in json.loads(answer)])
         else:
-            future.set_result(None)
+            future.set_exception(_died(process))
 
 
 def _died(process: subprocess.Popen) -> KdcliError:

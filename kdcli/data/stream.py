@@ -9,6 +9,8 @@ and where small images are padded and cropped that too, are done on the device b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +20,21 @@ from kdcli.contracts import Batch
 from kdcli.data import Dataset, Split, check_options
 from kdcli.data.ahead import SLOTS, Clock, ahead
 from kdcli.data.augment import cut, scaled, windows
-from kdcli.data.decoders import Decoders, Item, workers
+from kdcli.data.decoders import Decoders, Item, Wrong, workers
 from kdcli.data.pictures import Pictures
 from kdcli.data.plan import Plan, plan, rows
+from kdcli.data.stand_ins import StandIns
 from kdcli.data.strong import Strong
 
 HINDERS = 0.1  # share of the time, waited for batches, from which the reader is told
 TEST_BATCH = 100  # of 224x224: 15 MB, and 60 MB as a network is given them
+
+
+class Contents(NamedTuple):
+    """What a batch is made of, which may change while it is decoded."""
+
+    span: slice  # positions in the epoch
+    index: list[int]  # training images, one a position
 
 
 class Stream:
@@ -57,6 +67,7 @@ class Stream:
         self.mean, self.std = _statistics(dataset.mean, dataset.std, self.device)
         strong = views > 1 and second_view == "strong"
         self.strong = Strong(self.device) if strong else None
+        self.stand_ins = StandIns(self.rows.count, tell)
         self.tell, self.decoders = tell, None
 
     @property
@@ -72,30 +83,50 @@ class Stream:
         if self.decoders is None:
             self.decoders = _decoders(self.pictures, self.share * self.views, self.device)
         clock = Clock()
-        orders = self._orders(drawn.perm, epoch, first_step)
-        for span, pixels in ahead(self.decoders, orders, self.device, clock):
-            yield self._batch(here, span, pixels)
+        perm = drawn.perm.numpy()  # which is read number by number
+        orders = self._orders(perm, epoch, first_step)
+        mend = partial(self._mend, perm, epoch)
+        for contents, pixels in ahead(self.decoders, orders, self.device, clock, mend):
+            yield self._batch(here, contents, pixels)
         if clock.share > HINDERS:
             self.tell(clock.verdict(self.decoders.count))
             self.tell = lambda text: None
 
-    def _orders(self, perm: Tensor, epoch: int, first: int) -> Iterator[tuple[slice, list[Item]]]:
-        """Positions of each batch and its files, the first view of all of them first."""
+    def _orders(
+        self, perm: Sequence[int], epoch: int, first: int
+    ) -> Iterator[tuple[Contents, list[Item]]]:
+        """Each batch and its files, the first view of all of them first."""
         for step in range(first, self.steps):
             span = self.rows.of(step)
-            index = perm[span].tolist()
-            yield (
-                span,
-                [
-                    self.pictures.item(row, f"{self.seed} {epoch} {view} {position}")
-                    for view in range(self.views)
-                    for position, row in enumerate(index, span.start)
-                ],
-            )
+            index = [self.stand_ins.at(perm, at) for at in range(span.start, span.stop)]
+            contents = Contents(span, index)
+            rows = range(self.views * len(index))
+            yield contents, [self._item(contents, row, epoch) for row in rows]
 
-    def _batch(self, plan: Plan, span: slice, pixels: Tensor) -> Batch:
+    def _item(self, contents: Contents, row: int, epoch: int) -> Item:
+        """What is decoded into a row of a batch."""
+        view, offset = divmod(row, len(contents.index))
+        key = f"{self.seed} {epoch} {view} {contents.span.start + offset}"
+        return self.pictures.item(contents.index[offset], key)
+
+    def _mend(
+        self, perm: Sequence[int], epoch: int, contents: Contents, wrong: Wrong
+    ) -> dict[int, Item]:
+        """What stands in for damaged images, in each of their views."""
+        count = len(contents.index)
+        offsets = {row % count: why for row, why in wrong}
+        for offset, why in offsets.items():
+            self.stand_ins.learn(contents.index[offset], why)
+        for offset in offsets:
+            contents.index[offset] = self.stand_ins.at(perm, contents.span.start + offset)
+        rows = [row for row in range(self.views * count) if row % count in offsets]
+        return {row: self._item(contents, row, epoch) for row in rows}
+
+    def _batch(self, plan: Plan, contents: Contents, pixels: Tensor) -> Batch:
         """A batch from its decoded pixels [V B, S, S, 3] uint8."""
-        index, view = plan.perm[span], plan.view[:, span]
+        index, view = plan.perm[contents.span], plan.view[:, contents.span]
+        if self.stand_ins.damaged:
+            index = torch.tensor(contents.index, device=self.device)
         row = torch.arange(len(index), device=self.device)
         images, *others = (
             cut(windows(part, self.padding), row, each)

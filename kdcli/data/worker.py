@@ -1,9 +1,9 @@
 """A process that decodes images into memory it shares with the one that started it.
 
 `python -m kdcli.data.worker FD SIZE FIT`: each line on standard input is JSON, [row, [[file, key],
-...]], and says which files go where, from that row on; each line of the answer is null or what was
-wrong. The end of the input ends the process, so that none outlives whoever started it, however
-that ended.
+...]], and says which files go where, from that row on; each line of the answer is a list of [row,
+what is wrong], empty where all could be decoded. The end of the input ends the process, so that
+none outlives whoever started it, however that ended.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ def serve(memory: int, size: int, fit: str) -> None:
     rows = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, size, size, 3)
     for line in sys.stdin.buffer:
         first, files = json.loads(line)
-        wrong = None
-        try:
-            for row, (file, key) in enumerate(files, first):
+        wrong = []
+        for row, (file, key) in enumerate(files, first):
+            try:
                 rows[row] = square(Path(file), size, fit, key)
-        except KdcliError as error:
-            wrong = str(error)
-        except Exception as error:  # whatever a broken file makes a decoder do
-            wrong = f"{file} is damaged ({type(error).__name__}: {error}): replace or remove it."
+            except KdcliError as error:
+                wrong.append((row, str(error)))
+            except Exception as error:  # whatever a broken file makes a decoder do
+                why = f"{file} is damaged ({type(error).__name__}: {error}): replace or remove it."
+                wrong.append((row, why))
         sys.stdout.write(json.dumps(wrong) + "\n")
         sys.stdout.flush()
 
