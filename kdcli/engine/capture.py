@@ -74,7 +74,8 @@ class Captured:
         record: Callable[[Body], Body] | None = None,
     ):
         self.loader, self.step, self.before = loader, step, before
-        self.record = record or Recorder()
+        self.side = torch.cuda.Stream(loader.device) if loader.device.type == "cuda" else None
+        self.record = record or Recorder(self.side)
         self.plan: Plan | None = None
         self.position = torch.zeros((), dtype=torch.int64, device=loader.device)
         self.offsets = torch.arange(loader.rows.batch, device=loader.device)
@@ -101,7 +102,7 @@ class Captured:
     def _run(self, length: int) -> None:
         if length not in self.replays and self.eager[length] < WARM:
             self.eager[length] += 1
-            on_side_stream(self._body(length), self.position.device)
+            on_stream(self.side, self._body(length))
             return
         if length not in self.replays:
             self.replays[length] = self.record(self._body(length))
@@ -116,27 +117,27 @@ class Captured:
 
 
 class Recorder:
-    """Captures bodies as CUDA graphs that share one memory pool."""
+    """Captures bodies on `stream` as CUDA graphs that share one memory pool."""
 
-    def __init__(self) -> None:
-        self.pool = None
+    def __init__(self, stream: torch.cuda.Stream | None) -> None:
+        self.stream, self.pool = stream, None
 
     def __call__(self, body: Body) -> Body:
         gc.collect()  # of a forgotten run's memory now, and not in the middle of the capture
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
             body()
         self.pool = self.pool or graph.pool()
         return graph.replay
 
 
-def on_side_stream(body: Body, device: torch.device) -> None:
-    """Run a body as a capture will: on another stream, so that no memory of this one is kept."""
-    if device.type != "cuda":
+def on_stream(stream: torch.cuda.Stream | None, body: Body) -> None:
+    """Run a body as a capture will, on its stream, of which libraries keep a workspace each."""
+    if stream is None:
         body()
         return
-    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    side.wait_stream(here)
-    with torch.cuda.stream(side):
+    here = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(here)
+    with torch.cuda.stream(stream):
         body()
-    here.wait_stream(side)
+    here.wait_stream(stream)
