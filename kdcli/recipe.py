@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from kdcli.data import TABLE, check_options
 from kdcli.errors import KdcliError, unknown
+from kdcli.recipe_checks import NUMBER, check
 
 PROTOCOL = "SGD 0.9, 240 epochs, rate / 10 after 150, 180 and 210, batch 64"
 OPTIMIZER = {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
@@ -73,7 +71,6 @@ class Recipe:
 
 
 KEYS = [item.name for item in fields(Recipe) if item.name != "name"]
-NUMBER = (int, float)
 KINDS: dict[str, tuple[type, ...]] = {
     "paper": (str,), "summary": (str,), "group": (str,), "teacher": (str,),
     "minimize": (Mapping,), "losses": (Mapping,), "warmup": (Mapping,), "optimizer": (Mapping,),
@@ -99,7 +96,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
             values[key] = tuple(values[key])
     values["pretrain"] = tuple(_pretrain(phase) for phase in values.get("pretrain", ()))
     recipe = Recipe(**values)
-    _check(recipe)
+    check(recipe)
     return recipe
 
 
@@ -112,6 +109,8 @@ def _check_kind(key: str, value: object) -> None:
 
 
 def _pretrain(values: Mapping[str, Any]) -> Pretrain:
+    if not isinstance(values, Mapping):
+        raise KdcliError(f"pretrain has {values!r}, but each phase must be a [[pretrain]] table.")
     known = [item.name for item in fields(Pretrain)]
     for key in values:
         if key not in known:
@@ -120,39 +119,6 @@ def _pretrain(values: Mapping[str, Any]) -> Pretrain:
     if not values.get("minimize") or (values.get("epochs") or 0) < 1:
         raise KdcliError("[[pretrain]] needs 'minimize' and at least 1 of 'epochs'.")
     return Pretrain(**{**values, "freeze": tuple(values.get("freeze", ()))})
-
-
-def _check(recipe: Recipe) -> None:
-    terms = [*recipe.minimize, *(term for phase in recipe.pretrain for term in phase.minimize)]
-    for term in terms:
-        use = recipe.losses.get(term, {}).get("use", term)
-        if use not in loss_names():
-            raise unknown("loss", use, loss_names())
-    for table in (recipe.minimize, recipe.warmup, *(phase.minimize for phase in recipe.pretrain)):
-        for term, value in table.items():
-            if not isinstance(value, NUMBER) or isinstance(value, bool):
-                raise KdcliError(f"the number of '{term}' is {value!r}.")
-    for dataset in recipe.datasets:
-        if dataset not in TABLE:
-            raise unknown("dataset in [datasets]", dataset, TABLE)
-    check_options(recipe.data)
-    for table, kind in ((recipe.losses, "losses"), (recipe.warmup, "warmup")):
-        for term in table:
-            if term not in terms:
-                raise unknown(f"term in [{kind}]", term, terms, "A term is named in 'minimize'.")
-    task = recipe.optimizer.get("task")  # the terms with a velocity of their own, under "dot"
-    if task is not None and not (task and isinstance(task, list | tuple)):
-        raise KdcliError(f"optimizer.task is {task!r}, but must be a list of terms, e.g. ['ce'].")
-    for term in task or ():
-        if term not in terms:
-            raise unknown("term in optimizer.task", str(term), terms)
-    if recipe.epochs < 1 or recipe.batch < 2:
-        raise KdcliError(
-            f"epochs is {recipe.epochs} and batch {recipe.batch}: at least 1 epoch, and 2 images a "
-            "batch, since batch norm cannot train on one."
-        )
-    if recipe.lr is not None and not recipe.lr > 0:
-        raise KdcliError(f"lr is {recipe.lr:g}, but must be above 0.")
 
 
 def scaled(recipe: Recipe, epochs: int | None) -> Recipe:
@@ -170,10 +136,3 @@ def scaled(recipe: Recipe, epochs: int | None) -> Recipe:
         warmup={term: span * share for term, span in recipe.warmup.items()},
         pretrain=pretrain,
     )
-
-
-@cache
-def loss_names() -> list[str]:
-    """Names of the losses, by listing their folder: nothing of torch is imported."""
-    files = (Path(__file__).parent / "losses").glob("*.py")
-    return sorted(path.stem for path in files if path.stem != "__init__")

@@ -1,4 +1,4 @@
-"""Settings of losses: each of its own kind, or one line that says which, before anything is built."""
+"""Settings of losses: each of its own kind, or one line that says which before it is built."""
 
 import pytest
 

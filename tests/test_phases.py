@@ -120,3 +120,10 @@ def test_a_phase_has_its_own_rate_or_the_main_one_and_keeps_it():
     ]
     assert rates[:2] == [{0.01}, {0.05}]
     assert len(rates[2]) == 4
+
+
+def test_a_freeze_list_names_modules_that_the_student_has():
+    student, frozen = models.build("tiny8", classes=8), replace(recipes.load("ce"), freeze=("x",))
+    plan(replace(frozen, freeze=("student.block?", "student.top", "*norm*")), student, 0.1)
+    with pytest.raises(KdcliError, match=r"in freeze 'student\.blok0'. Did you mean"):
+        plan(replace(frozen, freeze=("student.blok0",)), student, 0.1)

@@ -43,25 +43,6 @@ def test_a_recipe_survives_being_written_as_json(name):
     assert from_dict(json.loads(json.dumps(recipe.to_dict()))) == from_dict(recipe.to_dict())
 
 
-def test_composition_adds_weighted_losses_and_keeps_one_cross_entropy():
-    both = recipes.load("dkd+mcld")
-    assert both.minimize == {"ce": 1.0, "dkd": 1.0, "mcld": 1.0}
-    assert both.losses["dkd"] == recipes.load("dkd").losses["dkd"]
-    assert both.warmup == recipes.load("dkd").warmup
-
-
-def test_a_file_named_like_a_composition_wins():
-    assert recipes.load("crd+kd").minimize == {"ce": 1.0, "kd": 1.0, "crd": 0.8}
-
-
-def test_composed_schedules_are_the_first_ones_and_the_conflict_is_said(tmp_path):
-    path = written(tmp_path, 'paper = "mine"\nminimize = { ce = 1.0 }\nepochs = 100\n')
-    kd, mine = recipes.load("kd"), recipes.read(path)
-    both = recipes.compose("kd+mine", [kd, mine])
-    assert both.epochs == 240
-    assert recipes.conflicts([kd, mine]) == ["epochs: 240 of kd stands, not 100 of mine"]
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -199,12 +180,6 @@ def test_a_recipe_says_what_its_paper_changes_on_a_dataset():
     assert not dkd.warmup["dkd"] and recipes.load("dkd").warmup["dkd"] == 20
     dot = for_dataset(recipes.load("dot+kd"), "imagenet").optimizer
     assert (dot["name"], dot["delta"], dot["weight_decay"]) == ("dot", 0.09, 1e-4)
-
-
-def test_of_composed_recipes_the_first_one_says_the_schedule_on_a_dataset_too():
-    first, second = (for_dataset(recipes.load(name), "imagenet") for name in ("crd+dkd", "dkd+crd"))
-    assert (first.batch, second.batch) == (256, 512)
-    assert first.losses["dkd"]["beta"] == second.losses["dkd"]["beta"] == 0.5
 
 
 def test_an_unknown_dataset_in_a_recipe_is_an_error(tmp_path):

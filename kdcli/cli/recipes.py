@@ -64,6 +64,7 @@ def _page(words: list[str], json: bool) -> None:
     own = words[0].endswith(".toml") or "/" in words[0]
     file = Path(words[0]) if own else recipes.folder() / f"{words[0]}.toml"
     told = recipe_page.describe(recipes.load(words[0]), file)
+    told["conflicts"] = recipes.conflicts(recipes.parts(words[0]))
     screen.emit(told) if json else recipe_page.show(told)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import filter as filter_names
 from fnmatch import fnmatchcase
 
+from kdcli.errors import unknown
 from kdcli.models.network import Network
 from kdcli.recipe import Recipe
 
@@ -79,6 +81,14 @@ def plan(recipe: Recipe, student: Network, rate: float) -> list[Phase]:
 
 
 def _spelt(freeze: tuple[str, ...], student: Network) -> tuple[str, ...]:
-    """The patterns with `student.top` replaced by the modules that it stands for."""
+    """The patterns with `student.top` replaced by the modules that it stands for.
+
+    KdcliError for one that names a module which the student does not have.
+    """
     top = [f"student.{key}" for key in student.top]
+    parts = [*student.named_modules(), *student.named_parameters()]
+    own = [f"student.{name}" for name, _ in parts if name]
+    for pattern in freeze:
+        if pattern.startswith("student.") and pattern != TOP and not filter_names(own, pattern):
+            raise unknown("module in freeze", pattern, own, most=8)
     return tuple(key for item in freeze for key in (top if item == TOP else [item]))

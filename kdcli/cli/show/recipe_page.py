@@ -143,7 +143,7 @@ def show(told: dict[str, Any]) -> None:
     ]
     out.print(table("", ["setting", "value", "from"], rows, **STYLE))
     out.print(f"[dim]protocol: {PROTOCOL}[/]")
-    for remark in told["remarks"]:
+    for remark in (*told.get("conflicts", ()), *told["remarks"]):
         out.print(f"[dim]- {escape(remark)}[/]")
     pairs = _pairs(told["recipe"]["pairs"])
     if pairs:

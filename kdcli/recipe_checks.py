@@ -1,0 +1,111 @@
+"""What must hold of a recipe's values, each fault a sentence; nothing here imports torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdcli.data import TABLE, check_options
+from kdcli.errors import KdcliError, unknown
+
+if TYPE_CHECKING:
+    from kdcli.recipe import Recipe
+
+NUMBER = (int, float)
+FROZEN = ("student", "losses")  # what the modules of an objective are called by
+
+
+def check(recipe: Recipe) -> None:
+    """KdcliError for the first thing that cannot be trained, or would be left unread."""
+    for kind in ("losses", "pairs", "datasets"):
+        for name, table in getattr(recipe, kind).items():
+            if not isinstance(table, Mapping):
+                raise KdcliError(f"{kind}.{name} is {table!r}, but must be a table of settings.")
+    terms = [*recipe.minimize, *(term for phase in recipe.pretrain for term in phase.minimize)]
+    for term in terms:
+        use = recipe.losses.get(term, {}).get("use", term)
+        if use not in loss_names():
+            raise unknown("loss", use, loss_names())
+    _check_weights(recipe)
+    for dataset in recipe.datasets:
+        if dataset not in TABLE:
+            raise unknown("dataset in [datasets]", dataset, TABLE)
+    check_options(recipe.data)
+    for table, kind in ((recipe.losses, "losses"), (recipe.warmup, "warmup")):
+        for term in table:
+            if term not in terms:
+                raise unknown(f"term in [{kind}]", term, terms, "A term is named in 'minimize'.")
+    for pattern in (*recipe.freeze, *(item for phase in recipe.pretrain for item in phase.freeze)):
+        _check_frozen(pattern, terms)
+    _check_optimizer(recipe, terms)
+    _check_schedule(recipe)
+
+
+def _check_weights(recipe: Recipe) -> None:
+    tables = [recipe.minimize, *(phase.minimize for phase in recipe.pretrain)]
+    for table in (*tables, recipe.warmup):
+        for term, value in table.items():
+            if not _number(value):
+                raise KdcliError(f"the number of '{term}' is {value!r}.")
+    for table in tables:
+        if not any(table.values()):
+            raise KdcliError(f"nothing is minimized: the weight of {', '.join(table)} is 0.")
+    for term, span in recipe.warmup.items():
+        if span < 0:
+            raise KdcliError(f"the warm-up of '{term}' is {span:g} epochs; set 0 or more.")
+
+
+def _check_frozen(pattern: object, terms: list[str]) -> None:
+    """A pattern may begin with a wildcard; one that begins with a name must begin with a known."""
+    if not isinstance(pattern, str):
+        raise KdcliError(f"freeze has {pattern!r}, but must be a list of names of modules.")
+    head, _, rest = pattern.partition(".")
+    term = rest.partition(".")[0]
+    for name, known in ((head, FROZEN), (term if head == "losses" else "", terms)):
+        if name and name not in known and not set(name) & set("*?["):
+            raise unknown(f"part of '{pattern}' in freeze,", name, known)
+
+
+def _check_optimizer(recipe: Recipe, terms: list[str]) -> None:
+    for key in ("momentum", "weight_decay"):
+        value = recipe.optimizer[key]
+        if not _number(value) or value < 0:
+            raise KdcliError(f"optimizer.{key} is {value!r}, but must be a number of at least 0.")
+    if not isinstance(recipe.optimizer["nesterov"], bool):
+        raise KdcliError(
+            f"optimizer.nesterov is {recipe.optimizer['nesterov']!r}, but must be true or false."
+        )
+    task = recipe.optimizer.get("task")  # the terms with a velocity of their own, under "dot"
+    if task is not None and not (task and isinstance(task, list | tuple)):
+        raise KdcliError(f"optimizer.task is {task!r}, but must be a list of terms, e.g. ['ce'].")
+    for term in task or ():
+        if term not in terms:
+            raise unknown("term in optimizer.task", str(term), terms)
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    if recipe.epochs < 1 or recipe.batch < 2:
+        raise KdcliError(
+            f"epochs is {recipe.epochs} and batch {recipe.batch}: at least 1 epoch, and 2 images a "
+            "batch, since batch norm cannot train on one."
+        )
+    for rate in (recipe.lr, *(phase.lr for phase in recipe.pretrain)):
+        if rate is not None and not (_number(rate) and rate > 0):
+            raise KdcliError(f"lr is {rate:g}, but must be above 0.")
+    for milestone in recipe.milestones:
+        if not _number(milestone):
+            raise KdcliError(f"milestones has {milestone!r}, but must be a list of epochs.")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, NUMBER) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@cache
+def loss_names() -> list[str]:
+    """Names of the losses, by listing their folder: nothing of torch is imported."""
+    files = (Path(__file__).parent / "losses").glob("*.py")
+    return sorted(path.stem for path in files if path.stem != "__init__")
