@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import NamedTuple
 
@@ -29,6 +30,20 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
+@contextmanager
+def as_convolutions(device: torch.device) -> Iterator[None]:
+    """Products of a GPU as precise as its convolutions, TF32 or not."""
+    if device.type != "cuda":
+        yield
+        return
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
+
+
 class Meter:
     """Measures the two rates a little at a time, so that noise hits them as it hits the loops."""
 
@@ -51,12 +66,8 @@ class Meter:
 
     def measure(self, seconds: float = 0.2) -> None:
         """Take `seconds` for each of the two, or one burst of calls if that is longer."""
-        products = torch.backends.cuda.matmul
-        before, products.allow_tf32 = products.allow_tf32, torch.backends.cudnn.allow_tf32
-        try:
+        with as_convolutions(self.device):
             self.seen["flops"].append(self.product / self._each(self._multiply, seconds))
-        finally:
-            products.allow_tf32 = before
         self.seen["bytes"].append(self.copied / self._each(self._copy, seconds))
 
     def _each(self, call: Callable[[], None], seconds: float) -> float:
