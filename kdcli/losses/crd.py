@@ -14,7 +14,8 @@ Sum over the negatives, mean over the batch. After the step M[y] becomes unit(0.
 Both linear embeddings of the penultimate features are trained with the student.
 
 The paper's critic has no Z, which is of the order 1e5, and one direction; its text gives T = 0.1
-where the released commands use 0.07. The release is followed: the published numbers came from it.
+where the released commands use 0.07, and its negatives are any other images where the release draws
+those of other classes (`sampling`). The release is followed: the published numbers came from it.
 
 The scores are taken as one product with the whole memory, of which 1 + n columns are read: the
 same numbers as gathering [B, 1 + n, 128] vectors, with a twentieth of the bytes.
