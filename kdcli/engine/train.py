@@ -19,7 +19,7 @@ from kdcli.engine.meters import Meters
 from kdcli.engine.objective import Objective
 from kdcli.engine.phases import Phase, locate
 from kdcli.engine.report import Report
-from kdcli.engine.saved import check_finite, packed, unpacked
+from kdcli.engine.saved import check_finite, packed, unpacked, worth_saving
 from kdcli.engine.stop import Stop
 from kdcli.engine.update import Update
 from kdcli.errors import STOPPED, KdcliError
@@ -89,9 +89,8 @@ class Trainer:
         None: as many as the runner needs to be as fast as it will be.
         """
         self._begin_epoch()
-        warm = self.runner.warm if warm is None else warm
         stepping = chain.from_iterable(self.runner.run(epoch, 0) for epoch in count())
-        deque(islice(stepping, warm), maxlen=0)
+        deque(islice(stepping, self.runner.warm if warm is None else warm), maxlen=0)
         self.meters.read(self.epoch, self.rate)  # waits for the device
         began = time.monotonic()
         deque(islice(stepping, steps), maxlen=0)
@@ -161,7 +160,8 @@ class Trainer:
         self.history.append(record)
         self.meters.clear()
         self.epoch, self.step = self.epoch + 1, 0
-        self._save()
+        if self.epoch == self.epochs or worth_saving(self.device, time.monotonic() - self.saved_at):
+            self._save()
         self._log()
         self.report.epoch(record)
 
