@@ -10,22 +10,28 @@ from torch import nn
 
 from kdcli import models
 from kdcli.analysis.cost import cost
-from kdcli.bench import memory, stand_in
+from kdcli.bench import memory, ours, stand_in
 from kdcli.bench.comparison import compare
 from kdcli.bench.losses import alone
 from kdcli.bench.rates import Meter, Rates
 from kdcli.bench.work import Work, count
 from kdcli.data import TABLE
+from kdcli.engine.capture import Captured, Eager
 from kdcli.errors import KdcliError
 from tests import tiny
 from tests.command import call, draw_folder
 from tests.test_bench import CPU, setting
+from tests.test_capture import again
 
 ROW = {
     "name", "what", "images_per_second", "seconds_per_step", "fastest", "slowest", "rounds",
     "steps_timed", "step_memory_bytes", "published_run_seconds", "speed_up", "floor_seconds",
     "share_of_floor",
 }  # fmt: skip
+
+
+def runner(objective, loader, device, speed, note):
+    return Captured if speed.capture else Eager
 
 
 def test_work_of_a_linear_layer_forward_and_backward():
@@ -98,6 +104,16 @@ def test_loops_stand_side_by_side(recipe, teacher, banked, tmp_path):
         assert rows[2]["bank_images_per_second"] > 0
         assert rows[2]["bank_seconds"] > 0
         assert rows[2]["floor_seconds"] < rows[1]["floor_seconds"]
+
+
+def test_what_a_gpu_has_more_is_timed_too(monkeypatch):
+    """On the CPU, whose graphs run Python again."""
+    monkeypatch.setattr(ours, "device_of", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("kdcli.engine.session.choose_runner", runner)
+    monkeypatch.setattr("kdcli.engine.capture.Recorder", lambda stream: again)
+    rows = compare(setting("kd"), 1, 2, 0).rows()
+    assert [row["name"] for row in rows] == ["textbook", "kdcli", "captured", "view bank"]
+    assert rows[3]["bank_images_per_second"] > 0
 
 
 @pytest.mark.gpu

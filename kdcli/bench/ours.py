@@ -23,7 +23,7 @@ from kdcli.bench.work import Work, count
 from kdcli.data import Dataset
 from kdcli.engine import update
 from kdcli.engine.banked import Banked
-from kdcli.engine.capture import WARM, Captured
+from kdcli.engine.capture import Captured
 from kdcli.engine.device import device_of
 from kdcli.engine.look_ahead import LookAhead
 from kdcli.engine.report import Report
@@ -126,7 +126,7 @@ def variant(name: str, what: str, session: Untrained) -> Variant:
         name,
         what,
         session.ready().seconds_per_step,
-        warm=WARM + 1 if captures(session) else 0,
+        warm=Captured.warm if captures(session) else 0,
         period=getattr(session.objective.teacher, "steps", 1),
     )
 
@@ -142,21 +142,18 @@ class Rows:
     def __call__(self, steps: int) -> dict[str, float]:
         """For so many steps: images a second so far, and seconds for every view at that rate."""
         began, before = time.perf_counter(), self.column.rows
-        for step in range(steps):
+        for step in range(min(steps, self.teacher.loader.steps)):  # a small epoch has fewer
             self.teacher.ahead(0, step)
         synchronize(self.device)
         if self.column.rows > before:
             self.seconds += time.perf_counter() - began
         rate = self.column.rows / self.seconds
-        return {
-            "bank_images_per_second": rate,
-            "bank_seconds": self.teacher.bank.views / rate,
-        }
+        return {"bank_images_per_second": rate, "bank_seconds": self.teacher.bank.views / rate}
 
 
-def step_work(variant: Variant) -> Work:
-    """What one step does, counted while a plain variant trains it."""
-    return count(lambda: variant.seconds_per_step(1, 0))
+def step_work(plain: Variant) -> Work:
+    """What one step does, counted while it is trained."""
+    return count(lambda: plain.seconds_per_step(1, 0))
 
 
 def teacher_work(setting: Setting) -> Work:
