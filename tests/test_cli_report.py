@@ -19,6 +19,7 @@ from kdcli.analysis.confusion import Confusion, confusions, disagreements
 from kdcli.analysis.repeat import command
 from kdcli.cli.work.flags import adjusted
 from kdcli.runs import Run
+from kdcli.settings import for_dataset, for_pair, override
 from tests.command import call, draw_folder
 from tests.made_runs import store
 
@@ -179,6 +180,35 @@ def test_a_command_gives_the_recipe_again(tmp_path, settings):
     said = [value for key, value in options if key == "--set"]
     again = adjusted(recipes.load(told["--recipe"]), int(told["--epochs"]), None, None, said)
     assert again == recipe
+
+
+def begun(folder, dataset="cifar100", teachers=(), **settings) -> Run:
+    """A run of kd as `kdcli distill` begins it."""
+    models = {told["model"] for told in teachers}
+    base = for_pair(for_dataset(recipes.load("kd"), dataset), "".join(models), "resnet8x4")
+    told = [{"path": "/x/t.pth", "run": "t", **told} for told in teachers]
+    run = Run(folder / "mine")
+    run.begin({"kind": "distill", "student": "resnet8x4", "dataset": dataset, "seed": 0,
+               "teacher": {"model": "2xresnet32x4", "members": told} if told[1:] else told[0],
+               "recipe": json.loads(json.dumps(override(base, settings).to_dict()))})  # fmt: skip
+    return run
+
+
+def test_a_command_says_what_is_set_over_the_schedule_of_its_dataset(tmp_path):
+    plain, one = recipes.load("kd"), [{"model": "resnet32x4"}]
+    assert "--set" not in command(begun(tmp_path, "imagenet", one))
+    assert plain.optimizer["weight_decay"] != 1e-4  # ImageNet's, which nobody has to set
+    said = command(begun(tmp_path, "imagenet", one, **{"optimizer.weight_decay": 5e-4}))
+    assert "--set optimizer.weight_decay=0.0005" in said
+    assert "--set data.size=48" in command(begun(tmp_path, "cifar100", one, **{"data.size": 48}))
+
+
+def test_a_command_names_the_architecture_of_a_teacher_that_is_a_file(tmp_path):
+    words = shlex.split(command(begun(tmp_path, teachers=[{"model": "resnet32x4", "run": ""}])))
+    assert words[words.index("--teacher") + 1 :][:3] == ["t.pth", "--teacher-model", "resnet32x4"]
+    both = [{"model": "resnet32x4"}, {"model": "resnet32x4", "run": "u"}]
+    said = command(begun(tmp_path, teachers=both))
+    assert "--teacher t --teacher u" in said and "--teacher-model" not in said
 
 
 def test_a_table_shows_numbers_to_the_right_and_nothing_as_a_dash():

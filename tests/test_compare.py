@@ -16,7 +16,7 @@ from kdcli.analysis.improvement import average_relative_improvement, improvement
 from kdcli.models import weights
 from kdcli.recipe import scaled
 from kdcli.runs import Run, all_runs
-from kdcli.settings import override
+from kdcli.settings import for_dataset, for_pair, override
 from tests.command import call, draw_folder
 
 
@@ -27,7 +27,7 @@ def make(
 ) -> Run:  # fmt: skip
     """A run folder as training leaves it; `network` seeds the weights, below 0 there are none."""
     run = Run(store / (name or f"{recipe}-{teacher}-{student}-{dataset.split(':')[0]}-s{seed}"))
-    chosen = override(scaled(recipes.load(recipe), epochs), settings)
+    chosen = override(scaled(for_dataset(recipes.load(recipe), dataset), epochs), settings)
     told = {"model": teacher, "run": "t", "path": "t", "blake2b": "0", "top1": teacher_top1}
     run.begin(
         {
@@ -130,6 +130,29 @@ def test_a_published_number_measures_only_a_run_of_its_length_and_settings(tmp_p
     assert rows.pop("teach") == (79.42, pytest.approx(-0.42), ())
     (tiny,) = (s for s in compared(tmp_path) if s.student == "tiny8")
     assert [row.published for row in tiny.rows] == [None]
+
+
+def test_a_recipe_is_as_published_on_the_schedule_of_its_dataset(tmp_path):
+    pair = {"teacher": "torchvision:resnet34", "student": "torchvision:resnet18"}
+    run = make(tmp_path, "kd", 70.0, **pair, dataset="imagenet", epochs=100)
+    (group,), _ = together([run])
+    assert (group.label, group.caveats) == ("kd", ())
+    big = make(tmp_path, "kd", 70.0, teacher="tiny16", name="big", **{"data.size": 48})
+    (group,), _ = together([big])
+    assert group.label == "kd, data.size=48"
+
+
+def test_the_settings_of_a_pair_are_those_of_an_ensemble_of_its_teacher(tmp_path):
+    one = make(tmp_path, "catkd", 70.0, teacher="wrn_40_2", student="wrn_16_2")
+    taught = for_pair(recipes.load("catkd"), "wrn_40_2", "wrn_16_2")
+    members = [one.config["teacher"]] * 2
+    recipe = scaled(taught, 6).to_dict()
+    two = Run(tmp_path / "two")
+    two.begin({**one.config, "recipe": recipe, "teacher": {"model": "2x", "members": members}})
+    two.finish({"top1": 70.0})
+    two.model.touch()
+    groups, _ = together([one, two])
+    assert bool(groups[0].settings) and groups[1].settings == ()
 
 
 @pytest.mark.parametrize(("row", "percent"), [("icd", 24.66), ("icd+kd", 76.42)])

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kdcli import recipes, tables
+from kdcli import tables
+from kdcli.analysis.shipped import changes, shipped
 from kdcli.errors import KdcliError
-from kdcli.recipe import Recipe, from_dict, scaled
+from kdcli.recipe import Recipe, from_dict
 from kdcli.runs import Run
-from kdcli.settings import differences, for_pair
 from kdcli.tables import Printed
 
 TEACHER, UNDISTILLED, DISTILLED = "teacher", "undistilled", "distilled"
@@ -116,9 +116,9 @@ class Group:
 
     @cached_property
     def _shipped(self) -> Recipe | None:
-        """The recipe of this name that kdcli ships, for this pair; None if there is none."""
+        """The recipe of this name that kdcli ships, for this task; None if there is none."""
         try:
-            return for_pair(recipes.load(self.recipe), self.teacher, self.student)
+            return shipped(self.config)
         except KdcliError:
             return None
 
@@ -127,11 +127,9 @@ class Group:
         """`key=value` where the recipe is not as shipped, at its own length."""
         if self._shipped is None:
             return ()
-        mine = from_dict(self.config["recipe"])
-        changed = differences(mine, scaled(self._shipped, self.epochs))
         return tuple(
             f"{key.removeprefix('losses.')}={value}"
-            for key, _, value in changed
+            for key, value in changes(self.config, self._shipped)
             if not f"recipe.{key}".startswith(WORDS)
         )
 

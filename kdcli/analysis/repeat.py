@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from kdcli import recipes
+from kdcli.analysis.shipped import changes, shipped
 from kdcli.ensembles import members
 from kdcli.errors import KdcliError
 from kdcli.export.provenance import shareable
-from kdcli.recipe import Recipe, from_dict, scaled
+from kdcli.recipe import Recipe, from_dict
 from kdcli.runs import Run, default_name
-from kdcli.settings import differences, for_pair
 
 WORDS = ("name", "paper", "summary", "group", "teacher")  # keys of a recipe that train nothing
 
@@ -31,25 +30,25 @@ def command(run: Run) -> str:
     teachers = members(config)
     for told in teachers:
         words += ["--teacher", told.get("run") or PurePath(told["path"]).name]
+    files = {told["model"] for told in teachers if not told.get("run")}
+    if len(files) == 1:  # a checkpoint of others does not say it
+        words += ["--teacher-model", files.pop()]
     words += ["--dataset", config["dataset"], "--epochs", str(recipe.epochs)]
     words += ["--seed", str(config["seed"])]
     if config.get("train_per_class"):
         words += ["--train-per-class", str(config["train_per_class"])]
     if config.get("precision", "tf32") != "tf32":
         words += ["--precision", config["precision"]]
-    for key, value in _settings(recipe, config):
+    for key, value in _settings(run.config):
         words += ["--set", f"{key}={value}"]
     if run.name != _name(config, recipe):
         words += ["--name", run.name]
     return shlex.join(words)
 
 
-def _settings(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What --set has to say over the recipe as it is shipped, values as TOML."""
-    shipped = recipes.load(recipe.name)  # KdcliError for a recipe of somebody's own
-    taught = {told["model"] for told in members(config)}
-    base = for_pair(shipped, taught.pop() if len(taught) == 1 else "", config["student"])
-    for key, _, value in differences(recipe, scaled(base, recipe.epochs)):
+    for key, value in changes(config, shipped(config)):
         if key in WORDS:
             continue
         if value is None:
