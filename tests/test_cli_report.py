@@ -103,6 +103,7 @@ def test_it_says_what_the_runs_reached_and_how_to_repeat_them(text, made):
         assert f"{Run(made / name).result['top1']:.2f}" in words
     assert command(Run(made / "alone")) in words
     assert "has no command" in words  # a recipe that is not shipped
+    assert "recipe.minimize.kd" in words and "recipe.datasets" not in words
 
 
 def test_no_path_of_this_machine_is_in_it(text, made):

@@ -24,7 +24,8 @@ CONFUSIONS, EXAMPLES = 10, 6  # rows a run; images a run and side
 ABSENT = (None, {}, [], "")
 # Keys of a configuration that change nothing of what is trained, or are of this machine alone.
 APART = re.compile(
-    r"recipe\.(paper|summary|group|pairs|teacher)|teacher\.(members\.\d+\.)?(path|top1|dataset)|speed\."
+    r"recipe\.(paper|summary|group|pairs|datasets|teacher)"
+    r"|teacher\.(members\.\d+\.)?(path|top1|dataset)|speed\."
 )
 COLUMNS = (
     *("run", "network", "parameters", "teacher", "teacher's top-1", "undistilled top-1"),

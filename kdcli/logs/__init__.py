@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from kdcli.errors import ENVIRONMENT, STOPPED, KdcliError, unknown
 from kdcli.files import write_json
 from kdcli.runs import Run
-from kdcli.settings import flatten
+from kdcli.settings import TABLES, flatten
 
 LONGEST = 200  # characters of a service's error that are shown
 PROJECT = "kdcli"  # the group of runs in a service, unless its own environment variable names one
@@ -79,8 +79,12 @@ def scalars(record: Mapping[str, Any], images: int) -> dict[str, float]:
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """`config.json` as dotted names and plain values, without what was published of other pairs."""
-    flat = flatten({**config, "recipe": {**config["recipe"], "pairs": {}}})
+    """`config.json` as dotted names and plain values, without what a recipe would be elsewhere.
+
+    >>> hyperparameters({"recipe": {"lr": 0.1, "datasets": {"imagenet": {"lr": 0.2}}}})
+    {'recipe.lr': 0.1}
+    """
+    flat = flatten({**config, "recipe": {**config["recipe"], **dict.fromkeys(TABLES, {})}})
     return {
         key: value if isinstance(value, int | float) else str(value)
         for key, value in flat.items()
