@@ -84,7 +84,7 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, str | int | float]:
     >>> hyperparameters({"recipe": {"lr": 0.1, "datasets": {"imagenet": {"lr": 0.2}}}})
     {'recipe.lr': 0.1}
     """
-    flat = flatten({**config, "recipe": {**config["recipe"], **dict.fromkeys(TABLES, {})}})
+    flat = flatten({**config, "recipe": {**config["recipe"], **dict.fromkeys(TABLES)}})
     return {
         key: value if isinstance(value, int | float) else str(value)
         for key, value in flat.items()
