@@ -12,7 +12,7 @@ from kdcli.analysis import draw
 from kdcli.analysis.figures import KINDS
 from kdcli.runs import Run
 from tests.command import call, draw_folder
-from tests.made_runs import store
+from tests.made_runs import make, store
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,28 @@ def test_a_store_that_has_moved_finds_its_teacher_beside_the_run(runs, capsys):
     (runs / "student" / "config.json").write_text(json.dumps(config))
     _, told = analyse(capsys, runs, "student", "--only", "agreement")
     assert not told["skipped"]
+
+
+def test_teachers_of_one_architecture_are_told_apart(runs, capsys):
+    images = Run(runs / "student").config["dataset"]
+    other = make(runs, "another", "tiny16", images)
+    make(runs, "second", "tiny8", images, other)
+    place = ("--output", runs / "pictures")
+    _, told = analyse(capsys, runs, "student", "second", "--only", "calibration,cka", *place)
+    cka, calibration = told["figures"]
+    names = {"tiny16 (teacher)", "tiny16 no. 2 (teacher)", "student", "second"}
+    assert set(calibration["expected_calibration_error"]) == names
+    assert {"tiny16 and student", "tiny16 no. 2 and second"} <= set(cka)
+
+
+def test_runs_on_images_of_other_sizes_are_not_mixed(runs, capsys):
+    config = json.loads((runs / "alone" / "config.json").read_text())
+    config["recipe"]["data"] = {"size": 48}
+    (runs / "alone" / "config.json").write_text(json.dumps(config))
+    answer, _ = analyse(capsys, runs, "student", "alone", "--only", "time")
+    assert answer.code == 2 and "at 48x48" in answer.err and "the same images" in answer.err
+    _, told = analyse(capsys, runs, "student", "--only", "classes")
+    assert "undistilled" not in told["figures"][0]
 
 
 def test_what_cannot_be_drawn_is_an_error_of_one_line(runs, tmp_path, capsys, monkeypatch):

@@ -13,6 +13,7 @@ from kdcli import models, recipes, tables
 from kdcli.analysis.compare import sections
 from kdcli.analysis.groups import together
 from kdcli.analysis.improvement import average_relative_improvement, improvements
+from kdcli.analysis.rights import Rights
 from kdcli.models import weights
 from kdcli.recipe import scaled
 from kdcli.runs import Run, all_runs
@@ -93,6 +94,19 @@ def test_a_student_is_measured_by_its_undistilled_self_of_the_same_length(tmp_pa
     assert (last.gain, last.to_teacher, last.origin) == (5.0, -15.0, "")
     assert [row.against for row in pair.rows[:-1]] == [None] * 3
     assert (other.student, len(other.rows)) == ("tiny16", 1)
+
+
+def test_images_of_another_size_are_another_task(tmp_path, images):
+    size = {"data.size": 16}
+    small = make(tmp_path, "kd", 45.0, teacher="tiny16", dataset=images, network=0, **size)
+    make(tmp_path, "ce", 40.0, dataset=images, network=0)
+    (section,) = compared(tmp_path)
+    assert section.rows[-1].against is None
+    (alone,) = (run for run in all_runs(tmp_path) if run.path != small.path)
+    groups, _ = together([small, alone])
+    judge = Rights(tmp_path, "cpu", 10, lambda text: None)
+    assert judge(*groups) is not None and not judge.notes
+    assert {key[1]: loaded.size for key, loaded in judge.datasets.items()} == {16: 16, None: 32}
 
 
 def test_what_was_not_asked_for_comes_from_the_store_and_says_so(tmp_path):

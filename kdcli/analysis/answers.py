@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kdcli import data
+from kdcli.analysis.shipped import image_size
 from kdcli.data import Dataset
 from kdcli.data.assemble import Arrays, digest
 from kdcli.data.loader import test_batches
@@ -46,10 +47,8 @@ class Answers(NamedTuple):
 
 def dataset_of(run: Run, data_dir: Path) -> Dataset:
     """The dataset of a run as it was trained on: its subset of the training images, its size."""
-    config = run.config
-    size = config["recipe"].get("data", {}).get("size")
-    kept = config.get("train_per_class")
-    return data.load(config["dataset"], data_dir, train_per_class=kept, size=size)
+    name, kept = run.config["dataset"], run.config.get("train_per_class")
+    return data.load(name, data_dir, train_per_class=kept, size=image_size(run.config))
 
 
 def answers(
@@ -62,9 +61,9 @@ def answers(
 
     They come from the run's folder if that network has answered these images before, else from
     `device`, and are then kept; a folder that cannot be written costs only that. `dataset`: the
-    run's own where it is read already, so that many runs share it; its training images do not
-    matter. KdcliError for a run that is unfinished, whose weights are damaged (checkpoint), or
-    whose dataset is missing or has other classes (data).
+    run's own where it is read already, in its size, so that many runs share it; its training
+    images do not matter. KdcliError for a run that is unfinished, whose weights are damaged
+    (checkpoint), or whose dataset is missing or has other classes (data).
     """
     if not run.finished:
         raise KdcliError(f"the run {run.path} is unfinished; kdcli resume {run.name} ends it.")

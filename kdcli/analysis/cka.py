@@ -111,7 +111,7 @@ def pieces(study: Study) -> Iterator[Piece]:
     for subject in study.distilled:
         teacher, members = subject.teacher, subject.teacher.networks()
         for number, (model, network) in enumerate(zip(teacher.models, members, strict=True), 1):
-            which = model if len(members) == 1 else f"{model} (member {number})"
+            which = teacher.name if len(members) == 1 else f"{model} (member {number})"
             name = f"{which} and {subject.name}"
             found[name] = align(network, subject.network(), study.dataset, study.device)
     if not found:

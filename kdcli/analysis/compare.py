@@ -56,7 +56,7 @@ class Section:
 
 def same_task(one: Group, other: Group) -> bool:
     """Whether two groups were trained on the same images for as long, into the same network."""
-    keys = ("dataset", "per_class", "student", "epochs")
+    keys = ("dataset", "per_class", "size", "student", "epochs")
     return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 

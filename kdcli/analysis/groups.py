@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from kdcli import tables
-from kdcli.analysis.shipped import changes, shipped
+from kdcli.analysis.shipped import changes, image_size, shipped
 from kdcli.errors import KdcliError
 from kdcli.recipe import Recipe, from_dict
 from kdcli.runs import Run
@@ -72,6 +72,11 @@ class Group:
     def per_class(self) -> int | None:
         """Training images a class; None: all."""
         return self.config.get("train_per_class")
+
+    @property
+    def size(self) -> int | None:
+        """Pixels that images were resized to; None: as the dataset has them."""
+        return image_size(self.config)
 
     @property
     def student(self) -> str:

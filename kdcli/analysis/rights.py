@@ -12,6 +12,7 @@ from kdcli import data
 from kdcli.analysis.answers import answers, dataset_of
 from kdcli.analysis.groups import Group
 from kdcli.analysis.paired import Difference, difference
+from kdcli.analysis.shipped import image_size
 from kdcli.data import Dataset
 from kdcli.errors import KdcliError
 from kdcli.runs import Run
@@ -31,7 +32,7 @@ class Rights:
         tell: Callable[[str], None],
     ):
         self.data_dir, self.device, self.resamples, self.tell = data_dir, device, resamples, tell
-        self.datasets: dict[str, Dataset | None] = {}
+        self.datasets: dict[tuple[str, int | None], Dataset | None] = {}  # by name and size
         self.rights: dict[Path, Tensor | None] = {}
         self.notes: list[str] = []
 
@@ -60,15 +61,16 @@ class Rights:
 
     def _dataset(self, run: Run) -> Dataset | None:
         name = run.config["dataset"]
-        if name not in self.datasets:
-            self.datasets[name] = None
+        key = (name, image_size(run.config))
+        if key not in self.datasets:
+            self.datasets[key] = None
             try:
                 status = data.inspect(name, self.data_dir)
                 if status.ready:
                     self.tell(f"reading {name}")
-                    self.datasets[name] = dataset_of(run, self.data_dir)
+                    self.datasets[key] = dataset_of(run, self.data_dir)
                 else:
                     self.notes.append(f"no intervals on {name}: it is not in {self.data_dir}.")
             except KdcliError as error:
                 self.notes.append(f"no intervals on {name}: {error}")
-        return self.datasets[name]
+        return self.datasets[key]

@@ -1,4 +1,4 @@
-"""The recipe of a run beside the one of its name that kdcli ships."""
+"""What the recipe of a run says, and what the one of its name says that kdcli ships."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def changes(config: Mapping[str, Any], base: Recipe) -> list[tuple[str, Any]]:
     recipe = from_dict(config["recipe"])
     found = differences(recipe, scaled(base, recipe.epochs))
     return [(key, now) for key, then, now in found if now is not None or then not in EMPTY]
+
+
+def image_size(config: Mapping[str, Any]) -> int | None:
+    """Pixels that images were resized to; None: as their dataset has them."""
+    return config["recipe"].get("data", {}).get("size")

@@ -12,6 +12,7 @@ from kdcli.analysis.answers import Answers, answers, dataset_of
 from kdcli.analysis.compare import baseline
 from kdcli.analysis.groups import Group
 from kdcli.analysis.naming import names
+from kdcli.analysis.shipped import image_size
 from kdcli.analysis.teachers import Teacher, Teachers
 from kdcli.data import Dataset
 from kdcli.errors import KdcliError
@@ -77,15 +78,16 @@ def study(
 ) -> Study:
     """Read the dataset, and let every run and teacher answer it; `report` is told whose turn it is.
 
-    KdcliError when a run is unfinished, they are of several datasets, or the dataset is missing.
+    KdcliError when a run is unfinished, they are of several datasets or sizes of images, or the
+    dataset is missing.
     """
     for run in runs:
         if not run.finished:
             raise KdcliError(f"the run {run.path} is unfinished; kdcli resume {run.name} ends it.")
-        if run.config["dataset"] != runs[0].config["dataset"]:
+        if _images(run) != _images(runs[0]):
             raise KdcliError(
-                f"{runs[0].name} is on {runs[0].config['dataset']}, {run.name} on "
-                f"{run.config['dataset']}; only runs on one dataset are looked at together."
+                f"{runs[0].name} is on {_images(runs[0])}, {run.name} on {_images(run)}; only runs "
+                "on the same images are looked at together."
             )
     dataset = dataset_of(runs[0], data_dir)
     teachers = Teachers(dataset, data_dir, device)
@@ -98,6 +100,12 @@ def study(
         plain = answers(alone, data_dir, device, dataset) if alone else None
         subjects.append(Subject(name, run, own, teacher, why_not, plain))
     return Study(tuple(subjects), dataset, device)
+
+
+def _images(run: Run) -> str:
+    """On what a run is: its dataset, and the size where it is another."""
+    size = image_size(run.config)
+    return run.config["dataset"] + (f" at {size}x{size}" if size else "")
 
 
 def _teacher(name: str, run: Run, teachers: Teachers) -> tuple[Teacher | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ Files = tuple[Path, ...]
 class Teacher:
     """What one or more students were distilled under; several files are an ensemble."""
 
-    name: str
+    name: str  # unique in its study
     files: Files
     models: tuple[str, ...]  # architecture of each file
     answers: Answers  # of an ensemble: the mean of the logits, features side by side
@@ -55,8 +56,14 @@ class Teachers:
                 torch.cat([each.pooled for each in answered], dim=1),
                 self.dataset.test.labels,
             )
-            self.known[files] = Teacher(label(told), files, models, together)
+            self.known[files] = Teacher(self._name(label(told)), files, models, together)
         return self.known[files]
+
+    def _name(self, wanted: str) -> str:
+        """Unique: the second resnet20 of a study is `resnet20 no. 2`."""
+        taken = {teacher.name for teacher in self.known.values()}
+        names = (f"{wanted} no. {number}" for number in itertools.count(2))
+        return next(name for name in itertools.chain([wanted], names) if name not in taken)
 
     def _answers(self, path: Path, model: str) -> Answers:
         run = Run(path.parent)
