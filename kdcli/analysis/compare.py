@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcli.analysis.groups import DISTILLED, TEACHER, UNDISTILLED, Group, labels_alone
+from kdcli.analysis.groups import DISTILLED, TEACHER, UNDISTILLED, Group
+from kdcli.analysis.shipped import labels_alone
 from kdcli.tables import Printed
 
 if TYPE_CHECKING:

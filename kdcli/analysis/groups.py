@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from kdcli import tables
-from kdcli.analysis.shipped import changes, image_size, shipped
+from kdcli.analysis.shipped import changes, image_size, labels_alone, shipped
 from kdcli.errors import KdcliError
 from kdcli.recipe import Recipe, from_dict
 from kdcli.runs import Run
@@ -31,16 +31,6 @@ def describes(run: Run) -> bool:
     except (KdcliError, TypeError):  # written by another version
         return False
     return True
-
-
-def labels_alone(config: Mapping[str, Any]) -> bool:
-    """Whether a run learnt from labels and nothing else."""
-    recipe = config["recipe"]
-    return (
-        not config.get("teacher")
-        and list(recipe["minimize"]) == ["ce"]
-        and not recipe.get("pretrain")
-    )
 
 
 def role(config: Mapping[str, Any]) -> str:

@@ -36,3 +36,13 @@ def changes(config: Mapping[str, Any], base: Recipe) -> list[tuple[str, Any]]:
 def image_size(config: Mapping[str, Any]) -> int | None:
     """Pixels that images were resized to; None: as their dataset has them."""
     return config["recipe"].get("data", {}).get("size")
+
+
+def labels_alone(config: Mapping[str, Any]) -> bool:
+    """Whether a run learnt from labels and nothing else."""
+    recipe = config["recipe"]
+    return (
+        not config.get("teacher")
+        and list(recipe["minimize"]) == ["ce"]
+        and not recipe.get("pretrain")
+    )
