@@ -193,6 +193,18 @@ def test_over_the_pairs_that_are_there_and_the_others_are_named(tmp_path):
     assert crd.percent == pytest.approx(50) and "62.00) is not above" in "".join(crd.missing)
 
 
+def test_an_average_is_over_the_pairs_of_one_dataset(capsys, tmp_path):
+    place = tmp_path / "runs"
+    for dataset, top1 in (("cifar100", 46.0), ("stl10", 42.0)):
+        make(place, "ce", 40.0, dataset=dataset)
+        make(place, "kd", 44.0, teacher="tiny16", dataset=dataset)
+        make(place, "crd", top1, teacher="tiny16", dataset=dataset)
+    found = {gain.dataset: gain.percent for gain in improvements(compared(place), [])}
+    assert found == {"cifar100": pytest.approx(50), "stl10": pytest.approx(-50)}
+    answer = call(capsys, "compare", "--resamples", "0")
+    assert "cifar100: crd, 6 epochs: average relative improvement over kd +50.00" in answer.out
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return "folder:" + str(draw_folder(tmp_path_factory.mktemp("images"), test=25))

@@ -11,8 +11,10 @@ from kdcli.analysis.groups import DISTILLED, Group
 
 @dataclass(frozen=True)
 class Improvement:
-    """The average relative improvement of one recipe over KD."""
+    """The average relative improvement of one recipe over KD on one dataset."""
 
+    dataset: str
+    per_class: int | None  # training images; None: all
     recipe: str
     epochs: int
     percent: float | None  # None: no pair has what it takes
@@ -46,10 +48,10 @@ def improvements(made: Iterable[Section], store: Sequence[Group]) -> list[Improv
         if row.group.role == DISTILLED and row.group.label != "kd"
     ]
     found = []
-    for label, epochs in dict.fromkeys((g.label, g.epochs) for _, g in ours):
+    for kind in dict.fromkeys(_kind(group) for _, group in ours):
         triples, pairs, missing = [], [], []
         for section, group in ours:
-            if (group.label, group.epochs) != (label, epochs):
+            if _kind(group) != kind:
                 continue
             pool = [*(row.group for row in section.rows), *store]
             kd = next((g for g in pool if g.label == "kd" and _rivals(g, group)), None)
@@ -61,8 +63,13 @@ def improvements(made: Iterable[Section], store: Sequence[Group]) -> list[Improv
                 triples.append((group.mean, kd.mean, alone.mean))
                 pairs.append(name)
         percent = average_relative_improvement(triples) if triples else None
-        found.append(Improvement(label, epochs, percent, tuple(pairs), tuple(missing)))
+        found.append(Improvement(*kind, percent, tuple(pairs), tuple(missing)))
     return found
+
+
+def _kind(group: Group) -> tuple[str, int | None, str, int]:
+    """What the groups of one average share: a recipe trained as long on the same images."""
+    return group.dataset, group.per_class, group.label, group.epochs
 
 
 def _rivals(one: Group, other: Group) -> bool:

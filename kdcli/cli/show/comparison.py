@@ -93,8 +93,9 @@ def show(made: Sequence[Section], gains: Sequence[Improvement], resamples: int) 
         if number:
             screen.out.print()
         _section(section)
+    places = {(gain.dataset, gain.per_class) for gain in gains}
     for gain in gains:
-        _improvement(gain)
+        _improvement(gain, several=len(places) > 1)
     if any(row.judged for section in made for row in section.rows):
         screen.console.print(
             f"[dim]\\[95 % of {resamples:,} resamples of the test images, paired: nothing of other "
@@ -181,8 +182,11 @@ def _notes(section: Section) -> list[str]:
     return notes
 
 
-def _improvement(gain: Improvement) -> None:
-    name = escape(f"{gain.recipe}, {gain.epochs} epoch{'s' * (gain.epochs > 1)}")
+def _improvement(gain: Improvement, several: bool) -> None:
+    """A line; it names the dataset where there are several."""
+    few = f", {gain.per_class} images a class" if gain.per_class else ""
+    place = f"{gain.dataset}{few}: " * several
+    name = escape(f"{place}{gain.recipe}, {gain.epochs} epoch{'s' * (gain.epochs > 1)}")
     missing = "; ".join(gain.missing)
     if gain.percent is None:
         screen.console.print(f"[dim]{name}: no average relative improvement. {escape(missing)}[/]")

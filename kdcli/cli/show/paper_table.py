@@ -43,7 +43,9 @@ def _one(
             best = rivals and row.group.mean == max(distilled)
             cells.setdefault(key, {})[len(columns) - 1] = _value(row.group, best, latex)
     names = sorted(cells, key=lambda key: key[0])
-    over = {g.recipe: g.percent for g in gains if g.epochs == epochs and g.percent is not None}
+    kind = (dataset, per_class, epochs)
+    over = {g.recipe: g.percent for g in gains
+            if (g.dataset, g.per_class, g.epochs) == kind and g.percent is not None}  # fmt: skip
     lines = [[name, *(cells[role, name].get(c, "") for c in range(len(columns)))]
              for role, name in names]  # fmt: skip
     if len(columns) > 1 and over:
