@@ -28,7 +28,7 @@ def check(recipe: Recipe) -> None:
     for term in terms:
         use = recipe.losses.get(term, {}).get("use", term)
         if use not in loss_names():
-            raise unknown("loss", use, loss_names())
+            raise unknown("loss", str(use), loss_names())
     _check_weights(recipe)
     for dataset in recipe.datasets:
         if dataset not in TABLE:

@@ -22,6 +22,7 @@ PAIR = '[pairs."resnet56->resnet20"]\n'
         ("minimize = { ce = 1 }\noptimizer.momentum = 'fast'", "optimizer.momentum is 'fast'"),
         ("minimize = { ce = 1 }\noptimizer.weight_decay = -1", "optimizer.weight_decay is -1"),
         ("minimize = { ce = 1 }\noptimizer.nesterov = 'no'", "optimizer.nesterov is 'no'"),
+        ("minimize = { kd = 1 }\nlosses.kd.use = 4", "unknown loss '4'"),
         ("minimize = { kd = 1 }\nlosses.kd = 4", "losses.kd is 4, but must be a table"),
         ("minimize = { ce = 1 }\npretrain = [3]", "pretrain has 3"),
         ("minimize = { ce = 1 }\nfreeze = ['studen.top']", "Did you mean 'student'"),

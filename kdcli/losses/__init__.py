@@ -40,6 +40,7 @@ class Loss(nn.Module):
     views = 1  # 2: the batch carries a second augmented view, answered in `Features.others`
     reads = frozenset({"stages"})  # fields of the teacher's Features that `forward` looks at. A
     # bank can hold logits and pooled; empty: the loss needs no teacher, and may be given None
+    limits: tuple[tuple[str, float, float], ...] = ()  # settings, the least and most of each
     capturable = True  # False: a step with it waits for the device, which a CUDA graph cannot hold
 
     def __init__(self, ctx: Context):
@@ -135,6 +136,7 @@ def check(settings: Mapping[str, Mapping[str, object]]) -> None:
             if argument not in known:
                 raise unknown(f"setting of loss '{name}'", argument, known)
             wanted = _kind(argument, value, known[argument])
+            wanted = wanted or _range(load(name), argument, value)
             if wanted:
                 raise KdcliError(f"{argument} of loss '{name}' is {value!r}, but must be {wanted}.")
 
@@ -151,6 +153,14 @@ def _kind(argument: str, value: object, default: object) -> str:
     if not number or (isinstance(default, int) and not isinstance(value, int)):
         return "a whole number" if isinstance(default, int) else "a number"
     return "above 0" if value <= 0 and argument.endswith(POSITIVE) else ""
+
+
+def _range(loss: type[Loss], argument: str, value: float) -> str:
+    """The limits that `value` should keep, which the loss declares; empty where it does."""
+    for key, least, most in loss.limits:
+        if key == argument and not least <= value <= most:
+            return f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+    return ""
 
 
 def build(name: str, ctx: Context, **arguments: object) -> Loss:

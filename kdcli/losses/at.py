@@ -14,6 +14,7 @@ The mean of squares is what the code behind the published numbers has; its weigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -93,6 +94,8 @@ def attention_loss(student: Tensor, teacher: Tensor, p: int = 2, reduction: str 
 
 class AT(Loss):
     """Attention maps of every stage behind the stem."""
+
+    limits = (("p", 1, math.inf),)
 
     def __init__(self, ctx: Context, p: int = 2, reduction: str = "mean"):
         super().__init__(ctx)

@@ -72,6 +72,7 @@ class CATKD(Loss):
     """Coarse class activation maps of the student against the teacher's."""
 
     reads = frozenset({"last"})
+    limits = (("resolution", 1, math.inf),)
 
     def __init__(
         self,
@@ -98,6 +99,12 @@ class CATKD(Loss):
                     "loss 'catkd' needs a classifier that is given the mean of a map, and the "
                     f"{who}'s is given something else."
                 )
+        side = min(shown.last.shape[2] for shown in (ctx.student, ctx.teacher))
+        if resolution > side:
+            raise KdcliError(
+                f"loss 'catkd' cannot make {resolution}x{resolution} cells of maps that are "
+                f"{side}x{side}; set resolution to {side} or less."
+            )
         self.resolution, self.normalize, self.init = resolution, normalize, init
         self.binarize, self.classes, self.keep = binarize, classes, keep
         taught = ctx.teacher_net.head.weight.detach().clone()

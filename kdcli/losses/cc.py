@@ -61,6 +61,7 @@ class CC(Loss):
     """Correlation between the images of a batch."""
 
     reads = frozenset({"pooled"})
+    limits = (("order", 1, math.inf),)
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ class CE(Loss):
     """Cross-entropy of the student's logits with the batch's labels; reads no teacher."""
 
     reads = frozenset()
+    limits = (("smoothing", 0, 1),)
 
     def __init__(self, ctx: Context, smoothing: float = 0.0, view: int = 0):
         super().__init__(ctx)

@@ -76,6 +76,7 @@ class CRD(Loss):
     """
 
     reads = frozenset({"pooled"})
+    limits = (("momentum", 0, 1),)
 
     def __init__(
         self,

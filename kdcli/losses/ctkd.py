@@ -63,6 +63,10 @@ class CTKD(Loss):
     """KD, or DKD, at a temperature that learns against the student."""
 
     reads = frozenset({"logits"})
+    limits = (
+        ("start", 0, math.inf),
+        ("scale", 0, math.inf),
+    )
 
     def __init__(
         self,

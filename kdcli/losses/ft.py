@@ -17,6 +17,7 @@ compares attention maps of the factors.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -67,6 +68,8 @@ def factor_loss(student: Tensor, teacher: Tensor, power: int = 1, factors: str =
 
 class FT(Loss):
     """Reconstruction of the teacher's maps in pre-training, transfer of their factors after it."""
+
+    limits = (("power", 1, math.inf),)
 
     def __init__(self, ctx: Context, k: float = 0.5, power: int = 1, factors: str = "map"):
         super().__init__(ctx)

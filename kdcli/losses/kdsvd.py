@@ -21,6 +21,7 @@ decomposition waits for the device, so that a step with this loss is not capture
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -112,6 +113,7 @@ class KDSVD(Loss):
     """Correlation of the leading singular vectors of neighbouring stages."""
 
     capturable = False
+    limits = (("k", 1, math.inf),)
 
     def __init__(self, ctx: Context, k: int = 1, matrix: str = "channels"):
         super().__init__(ctx)
@@ -123,6 +125,12 @@ class KDSVD(Loss):
             raise KdcliError(
                 f"loss 'kdsvd' on \"{matrix}\" needs networks of equal {what}; behind the stem the "
                 f"student shows {described(student)} and the teacher {described(teacher)}."
+            )
+        shapes = [matrices(x, matrix).shape[1:] for x in ctx.teacher.stages[1:]]
+        if k > min(map(min, shapes)):
+            raise KdcliError(
+                f"loss 'kdsvd' has k = {k}, but a map of the teacher's, behind the stem "
+                f"{described(teacher)}, has {min(map(min, shapes))} singular vectors."
             )
         self.k, self.matrix = k, matrix
 

@@ -27,6 +27,8 @@ as here.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -94,6 +96,7 @@ class ReviewKD(Loss):
     """Each teacher level from the student's levels at that depth and below."""
 
     reads = frozenset({"pooled", "preacts"})
+    limits = (("widest", 1, math.inf),)
 
     def __init__(self, ctx: Context, widest: int = 512, preacts: bool = False):
         super().__init__(ctx)
