@@ -133,6 +133,25 @@ def test_a_mistake_is_one_line_and_an_exit_code(capsys, student, arguments, code
     assert answer.code == code and said in line and line.startswith("kdcli: ")
 
 
+def test_images_of_other_classes_are_no_measure(capsys, student, images, tmp_path):
+    others = draw_folder(tmp_path / "others", classes=3)
+    (others / "train" / "class0").rename(others / "train" / "cat")
+    (others / "test" / "class0").rename(others / "test" / "cat")
+    for words in (("eval", "one", "--per-class"), ("export", "onnx", "one")):
+        answer = call(capsys, *words, "--dataset", f"folder:{others}", "--quiet")
+        assert (answer.code, answer.out) == (3, "") and "made for other classes" in answer.err
+    torch.save({"model": models.build("tiny8", classes=9).state_dict()}, tmp_path / "a.pth")
+    answer = call(capsys, "eval", tmp_path / "a.pth", "--model", "tiny8", "--dataset", images)
+    assert answer.code == 3 and "tells 9 classes apart, and these are 4" in answer.err
+
+
+def test_the_end_of_a_files_name_may_be_in_capitals(capsys, student, images):
+    path = student / "ONE.ONNX"
+    assert call(capsys, "export", "onnx", "one", "-o", path, "--images", "9").code == 0
+    answer = call(capsys, "eval", path, "--dataset", images)
+    assert answer.code == 0 and "onnxruntime" in answer.out, answer.err
+
+
 def test_a_damaged_run_is_refused(capsys, student):
     path = student / "model.safetensors"
     content = bytearray(path.read_bytes())

@@ -53,7 +53,7 @@ def evaluate(
     screen.quieten(quiet)
     training.limit_threads(threads)
     picked = pick.pick(source, run_dir)
-    is_onnx = picked.path.suffix == ".onnx"
+    is_onnx = picked.path.suffix.lower() == ".onnx"
     told, network = _told_by_onnx(picked.path) if is_onnx else ({}, None)
     if not is_onnx:
         network, told = pick.read(picked, model)
@@ -96,12 +96,15 @@ def _scored(
 
         from kdcli.analysis.cost import cost
         from kdcli.engine.device import device_of
+        from kdcli.export.provenance import check_same_classes
 
         place = device_of(device)
         mean, std = told.get("mean") or loaded.mean, told.get("std") or loaded.std
         counted = cost(network, loaded.size)
         network = network.to(place, memory_format=torch.channels_last)
         scores = score(network, loaded.test, mean, std, place)
+        outputs = len(scores.per_class)
+        check_same_classes(path, told.get("class_names"), loaded.classes, outputs)
         extra = {
             "runtime": f"torch on {place}",
             "model": network.architecture["name"],

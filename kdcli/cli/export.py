@@ -145,10 +145,12 @@ def _file(
     from kdcli.export.onnx import export_onnx
     from kdcli.export.parity import taken
     from kdcli.export.precision import IMAGES, balanced
+    from kdcli.export.provenance import check_same_classes
     from kdcli.export.pt2 import export_pt2
 
     name, data_dir, images = source
     loaded = data.load(name, data_dir, size=pick.size_of(told))
+    check_same_classes("the network", told.get("class_names"), loaded.classes, len(loaded.classes))
     test, train = loaded.test, loaded.train
     if images:
         rows = balanced(test.labels, images)

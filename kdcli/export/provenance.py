@@ -7,7 +7,7 @@ import hashlib
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcli.data import FOLDER, TABLE
-from kdcli.errors import CHECKPOINT, KdcliError
+from kdcli.errors import CHECKPOINT, DATA, KdcliError
 from kdcli.models.network import Network
 
 KEPT = ("dataset", "recipe", "paper", "teacher", "seed", "epochs", "command", "top1", "top5")
@@ -84,6 +84,26 @@ def checked_classes(info: Mapping[str, Any], classes: int) -> list[str] | None:
             CHECKPOINT,
         )
     return list(names) if names else None
+
+
+def check_same_classes(
+    who: object, own: Sequence[str] | None, given: Sequence[str], outputs: int
+) -> None:
+    """KdcliError (data) unless images of the classes `given` can be asked of network `who`.
+
+    `own`: the classes it was made for, None where its file does not name them; `outputs`: how many.
+    """
+    if own is not None and list(own) != list(given):
+        made_for, these = (", ".join(list(names)[:3]) for names in (own, given))
+        raise KdcliError(
+            f"{who} was made for other classes ({made_for}, ...) than these ({these}, ...).", DATA
+        )
+    if outputs != len(given):
+        raise KdcliError(
+            f"{who} tells {outputs} classes apart, and these are {len(given)}; evaluate it on the "
+            "dataset it was trained on, or try kdcli probe.",
+            DATA,
+        )
 
 
 def licence(info: Mapping[str, Any]) -> str:

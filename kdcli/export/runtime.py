@@ -12,6 +12,7 @@ from kdcli.data import Split
 from kdcli.engine.evaluate import Counts, Scores, check_labels
 from kdcli.errors import DATA, KdcliError
 from kdcli.export.parity import answers_of
+from kdcli.export.provenance import check_same_classes
 from kdcli.export.session import class_names, open_session, pixels
 
 
@@ -31,14 +32,9 @@ def evaluate_onnx(
     if given != wanted:
         shapes = ["x".join(map(str, shape)) for shape in (wanted, given)]
         raise KdcliError(f"{path} takes images of {shapes[0]}, not {shapes[1]}.", DATA)
-    names = class_names(session)
-    if classes is not None and names is not None and list(classes) != names:
-        raise KdcliError(
-            f"{path} was made for other classes ({', '.join(names[:3])}, ...) than these "
-            f"({', '.join(list(classes)[:3])}, ...).",
-            DATA,
-        )
     outputs = session.get_outputs()[0].shape[1]
+    if classes is not None:
+        check_same_classes(path, class_names(session), classes, outputs)
     check_labels(split.labels, outputs, str(path))
     counts, answer = Counts(outputs, "cpu"), answers_of(session, wants.kind)
     for start in range(0, len(split.labels), batch):
