@@ -8,16 +8,22 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
-from kdcli import recipes
+from kdcli import data, recipes
 from kdcli.analysis import page
 from kdcli.analysis.answers import Answers
 from kdcli.analysis.confusion import Confusion, confusions, disagreements
 from kdcli.analysis.repeat import command
+from kdcli.analysis.report import examples
+from kdcli.analysis.study import Study, Subject
+from kdcli.analysis.teachers import Teacher
 from kdcli.cli.work.flags import adjusted
+from kdcli.data import Split
+from kdcli.data.pictures import Pictures
 from kdcli.runs import Run
 from kdcli.settings import for_dataset, for_pair, override
 from tests.command import call, draw_folder
@@ -110,6 +116,33 @@ def test_no_path_of_this_machine_is_in_it(text, made):
     assert str(made.parent) not in text
 
 
+def test_nor_where_a_teacher_was_that_is_gone(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdcli.analysis.figures.KINDS", {"agreement": "agreement"})
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("teacher"))
+    config = json.loads((folder / "student" / "config.json").read_text())
+    config["teacher"]["path"] = str(folder / "teacher" / "model.safetensors")
+    (folder / "student" / "config.json").write_text(json.dumps(config))
+    text = written(folder, tmp_path / "page.html", monkeypatch)
+    assert "weights model.safetensors are gone" in text and str(tmp_path) not in text
+
+
+def test_images_that_are_streamed_are_shown_as_those_in_memory_are(tmp_path):
+    folder = draw_folder(tmp_path, classes=3)
+    loaded = data.load(f"folder:{folder}", tmp_path)
+    names = [f"class{label}/{number}.png" for label in range(3) for number in range(8)]
+    streamed = Pictures(folder / "test", names, 32, "stretch")
+    labels = loaded.test.labels
+    right = Answers(torch.eye(3)[labels], torch.zeros(24, 1), labels)
+    wrong = Answers(torch.eye(3)[(labels + 1) % 3], torch.zeros(24, 1), labels)
+    subject = Subject("kd", Run(tmp_path), wrong, Teacher("t", (), (), right), "", None)
+    pages = [
+        examples(Study((subject,), replace(loaded, test=Split(images, labels)), "cpu"))
+        for images in (loaded.test.images, streamed)
+    ]
+    assert pages[0] == pages[1] and pages[0].count("<img") == 6
+
+
 def test_a_second_time_gives_the_same_bytes(text, made, tmp_path, monkeypatch):
     assert written(made, tmp_path / "again.html", monkeypatch) == text
 
@@ -138,6 +171,11 @@ def test_a_browser_has_no_complaint_and_nothing_sticks_out(text, tmp_path, width
     said = [line for line in answer.stderr.splitlines() if ":CONSOLE" in line]
     colour = "rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)"
     assert len(said) == 1 and f'"measured 0 {colour}"' in said[0], said
+
+
+def test_a_folder_is_no_file_and_said_at_once(made, tmp_path, capsys):
+    answer = call(capsys, "report", "student", "--run-dir", made, "--output", tmp_path)
+    assert answer.code == 2 and "is a folder" in answer.err and "answers of" not in answer.err
 
 
 def test_one_run_is_written_into_its_folder(made, capsys, monkeypatch):

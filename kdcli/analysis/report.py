@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import PurePath
 from typing import Any
 
 from kdcli.analysis import figures, page
@@ -47,7 +46,7 @@ def _sections(study: Study, tell: Callable[[str], None]) -> Iterator[Section]:
         yield "settings", "Settings that differ", settings(study)
     yield "confusions", "Most frequent confusions", _confusions(study)
     if study.distilled:
-        yield "examples", "Where teacher and student disagree", _examples(study)
+        yield "examples", "Where teacher and student disagree", examples(study)
     yield "provenance", "Environment and provenance", provenance(study)
     yield "repeat", "To repeat", _commands(study)
 
@@ -92,7 +91,8 @@ def _figures(study: Study, tell: Callable[[str], None]) -> str:
     parts = []
     for kind, piece in figures.pieces(study, figures.KINDS, tell):
         if isinstance(piece, KdcliError):
-            parts.append(page.paragraph(f"{kind} is not drawn: {piece}", "faint"))
+            why = study.placeless(f"{kind} is not drawn: {piece}")
+            parts.append(page.paragraph(why, "faint"))
         else:
             parts.append(page.figure(piece))
     return "".join(parts)
@@ -127,7 +127,8 @@ def _confusions(study: Study) -> str:
     return f'<div class="pairs">{"".join(parts)}</div>'
 
 
-def _examples(study: Study) -> str:
+def examples(study: Study) -> str:
+    """A gallery a student: images that it or its teacher alone gets right."""
     words = (
         "Test images that only one of the two gets right: first the teacher, then the student; "
         "of each, those on which both are surest. Percent: the probability of the answer."
@@ -142,7 +143,8 @@ def _gallery(study: Study, subject: Subject) -> str:
     for each in disagreements(subject.teacher.answers, subject.answers, EXAMPLES):
         said = (names[each.teacher], names[each.student])
         answers = zip(("teacher", "student"), said, each.sureness, strict=True)
-        items.append(page.example(images[each.image], names[each.label], answers))
+        (image,) = images[each.image : each.image + 1]  # streamed ones are read by slices alone
+        items.append(page.example(image, names[each.label], answers))
     return page.gallery(f"{subject.name}, under {subject.teacher.name}", items)
 
 
@@ -154,9 +156,10 @@ def provenance(study: Study) -> str:
     dataset = study.dataset
     words = (
         f"Dataset {study.place}: BLAKE2b {dataset.digest} of the images and labels read now. "
-        f"{' '.join(dataset.notes).replace(dataset.source, PurePath(dataset.source).name)}"
+        f"{' '.join(dataset.notes)}"
     )
-    return page.table(["", *told], rows) + page.paragraph(words.strip(), "faint")
+    words = study.placeless(words.strip())
+    return page.table(["", *told], rows) + page.paragraph(words, "faint")
 
 
 def _made(subject: Subject) -> dict[str, Any]:
@@ -179,6 +182,7 @@ def _commands(study: Study) -> str:
         try:
             lines.append(command(subject.run))
         except KdcliError as error:
-            notes.append(f"{subject.name} has no command: {error} Its config.json says all.")
+            why = f"{subject.name} has no command: {error} Its config.json says all."
+            notes.append(study.placeless(why))
     parts = [page.paragraph(note, "faint") for note in notes]
     return page.code(lines) + "".join(parts)

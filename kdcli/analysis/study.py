@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
@@ -15,6 +16,7 @@ from kdcli.analysis.naming import names
 from kdcli.analysis.shipped import image_size
 from kdcli.analysis.teachers import Teacher, Teachers
 from kdcli.data import Dataset
+from kdcli.ensembles import members
 from kdcli.errors import KdcliError
 from kdcli.export.provenance import shareable
 from kdcli.models import weights
@@ -68,6 +70,16 @@ class Study:
         taken = {path.resolve() for path in single}
         rest = [s for s in self.subjects if s.run.model.resolve() not in taken]
         return shown | {subject.name: subject.answers for subject in rest}
+
+    def placeless(self, text: str) -> str:
+        """`text` without the folders of this machine in which runs, teachers and images are."""
+        runs = [subject.run for subject in self.subjects]
+        files = [self.dataset.source, *(run.path for run in runs)]
+        files += [told["path"] for run in runs for told in members(run.config)]
+        places = {PurePath(file).parent for file in files if PurePath(file).is_absolute()}
+        for place in sorted(map(str, places), key=len, reverse=True):
+            text = text.replace(place.rstrip(os.sep) + os.sep, "")
+        return text
 
 
 def study(

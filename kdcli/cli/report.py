@@ -9,6 +9,7 @@ import typer
 
 from kdcli.cli import options as o
 from kdcli.cli.analyse import Runs, find, study_of
+from kdcli.errors import KdcliError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,6 +55,8 @@ def report(
     training.limit_threads(threads)
     picked = find(runs, run_dir)
     place = output or (picked[0].path if len(picked) == 1 else Path()) / "report.html"
+    if place.is_dir():
+        raise KdcliError(f"{place} is a folder; name the file to write.")
     with files.environment_errors(str(place)):  # before anything long begins
         place.parent.mkdir(parents=True, exist_ok=True)
     with comparison.progress() as tell:
