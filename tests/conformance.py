@@ -1,5 +1,8 @@
 """Compare this program with recorded numbers: `python -m tests.conformance FOLDER [--every]`.
 
+`--device cuda` computes losses and networks there, without TF32; steps of an optimizer stay on the
+CPU, since a GPU's take the learning rate in single precision.
+
 FOLDER holds any of `losses/`, `models/`, `models_mdistiller/`, `optim/`, `schedules.json` and
 `trajectory/`; sizes, constants and hyper-parameters are read from its files. The table has a line
 a file, with the number that is nearest to its tolerance, and a line for each number that misses;
@@ -15,9 +18,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
+from kdcli.engine.speed import set_numerics
 from tests import golden_case, golden_losses, golden_models, golden_training
 from tests.conformance_row import Row
 
@@ -25,11 +30,13 @@ CHECKERS = (golden_losses, golden_models, golden_training)
 NOT_THERE = ("no such loss", "no such model", "no such optimizer")
 
 
-def check(directory: Path) -> Iterator[Row]:
-    """One row a number or array, of everything in `directory`."""
+def check(directory: Path, device: str = "cpu") -> Iterator[Row]:
+    """One row a number or array, of everything in `directory`, computed on `device`."""
+    set_numerics(torch.device(device), "fp32", deterministic=False)
     for checker in CHECKERS:
         try:
-            yield from checker.check(directory)
+            with torch.device("cpu" if checker is golden_training else device):
+                yield from checker.check(directory)
         except Exception as error:  # a file that cannot be read must not hide the other kinds
             note = f"{type(error).__name__}: {error}"
             yield Row(checker.__name__, math.inf, 0.0, False, note)
@@ -78,9 +85,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--every", action="store_true", help="one line a number")
+    parser.add_argument("--device", default="cpu", help="where to compute")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    rows = list(check(options.folder))
+    rows = list(check(options.folder, options.device))
     if not rows:
         console.print(f"There are no recorded numbers in {options.folder}.")
         return 2

@@ -102,7 +102,8 @@ def read(path: Path) -> Iterator[tuple[Case, dict[str, Tensor]]]:
     """The cases of one file, each with its expected results."""
     with safe_open(path, "pt") as handle:
         meta = dict(handle.metadata() or {})
-        every = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        there = torch.get_default_device()
+        every = {name: handle.get_tensor(name).to(there) for name in handle.keys()}  # noqa: SIM118
     variants = json.loads(meta.pop("variants", "{}"))
     main = {name: value for name, value in every.items() if name.split(".")[0] not in variants}
     for variant in ("", *variants):

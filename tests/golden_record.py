@@ -54,7 +54,8 @@ class Found(NamedTuple):
 def read(path: Path) -> Record:
     """A safetensors file with its metadata."""
     with safe_open(path, "pt") as handle:
-        arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        there = torch.get_default_device()
+        arrays = {name: handle.get_tensor(name).to(there) for name in handle.keys()}  # noqa: SIM118
         return Record(f"{path.parent.name}/{path.stem}", handle.metadata(), arrays)
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from kdcli import models
-from tests import conformance, golden_models, golden_training
+from tests import conformance, golden_case, golden_models, golden_training
 from tests.golden_fill import Hash, Sine, apply, uniform
 from tests.golden_record import Found, checksums, error_of, read
 
@@ -138,6 +138,24 @@ def test_the_command_says_by_its_exit_code_what_it_found(tmp_path, capsys):
     (tmp_path / "schedules.json").write_text(json.dumps({"schedules": [plan | {"lr": [0.1, 0.1]}]}))
     assert conformance.main([str(tmp_path)]) == 1
     assert "misses" in capsys.readouterr().out
+
+
+def test_numbers_are_read_where_they_will_be_computed():
+    with torch.device("meta"):
+        arrays = read(RESNET8).arrays.values()
+        case, expected = next(golden_case.read(FOLDER / "losses" / "kd.safetensors"))
+    assert {tensor.device.type for tensor in arrays} == {"meta"}
+    assert {tensor.device.type for tensor in (*expected.values(), *case.tensors.values())} == {
+        "meta"
+    }
+    assert read(RESNET8).arrays["param_count"].device.type == "cpu"
+
+
+@pytest.mark.gpu
+def test_losses_agree_on_a_gpu_in_double_precision():
+    rows = [row for row in conformance.check(FOLDER, "cuda") if row.note == "float64"]
+    assert len(rows) > 100
+    assert [row for row in rows if not row.ok] == []
 
 
 def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path):
