@@ -1,12 +1,13 @@
 """The textbook loop does what kdcli does, only slower."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from kdcli import recipes
-from kdcli.bench import ours
+from kdcli.bench import comparison, ours
 from kdcli.bench.literal_crd import LiteralCRD, Negatives
 from kdcli.bench.pillow import PillowDataset
 from kdcli.bench.textbook import Collate, Textbook
@@ -118,3 +119,11 @@ def test_a_compiled_student_has_a_row_and_the_same_numbers(monkeypatch):
     names = [one.name for one in ours.variants(replace(setting("kd"), compiled=True))]
     assert "compiled" in names and len(asked) == 1
     assert "compiled" not in [one.name for one in ours.variants(setting("kd"))]
+
+
+def test_workers_are_as_many_as_shared_memory_holds(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparison, "SHARED", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=64 << 20))
+    assert comparison.room(10 << 20) == 2  # two in advance and one that is trained on, each
+    monkeypatch.setattr(comparison, "SHARED", tmp_path / "none")
+    assert comparison.room(10 << 20) > 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,11 +18,12 @@ from kdcli.bench.literal_crd import LiteralCRD, Negatives
 from kdcli.bench.ours import Setting
 from kdcli.bench.pillow import PillowDataset
 from kdcli.bench.rates import Meter, Rates
-from kdcli.bench.textbook import Textbook
+from kdcli.bench.textbook import AHEAD, Textbook
 from kdcli.bench.timing import Timed, Variant, steps_for
 from kdcli.bench.work import Work
 from kdcli.engine.device import device_of
 
+SHARED = Path("/dev/shm")  # where worker processes leave their batches
 Tell = Callable[[str, float], None]  # what is done now, the share of all that is behind it
 
 
@@ -66,11 +69,14 @@ class Comparison:
 
 
 def textbook(setting: Setting, workers: int) -> Variant:
-    """The loop of the public toolkits over the same recipe."""
+    """The loop of the public toolkits over the same recipe; fewer workers where they cannot be."""
     parts = ours.parts(setting)
     literal = [loss for loss in parts.losses.values() if isinstance(loss, LiteralCRD)]
     labels = setting.dataset.train.labels.numpy()
     contrast = Negatives(labels, literal[0].negatives) if literal else None
+    image = 4 * 3 * setting.dataset.size**2 * parts.views
+    row = image + 8 * (1 + contrast.count if contrast else 0)
+    workers = min(workers, room(row * setting.recipe.batch))
     pictures = PillowDataset(setting.dataset, parts.views, contrast)
     loop = Textbook(parts, pictures, setting.recipe.batch, workers, device_of(setting.device))
     kind = "processes" if workers != 1 else "process"
@@ -82,6 +88,16 @@ def textbook(setting: Setting, workers: int) -> Variant:
         loop.seconds_per_step,
         close=loop.close,
     )
+
+
+def room(size: int) -> int:
+    """Workers whose batches of `size` bytes fit into the memory that processes share.
+
+    A container may have 64 MB of it; a worker that finds it full is killed.
+    """
+    if not SHARED.is_dir():
+        return sys.maxsize
+    return shutil.disk_usage(SHARED).free // (size * (AHEAD + 1))  # one is in the loop's hands
 
 
 def start(variant: Variant, steps: int | None, most: int, device: torch.device) -> Timed:
