@@ -36,7 +36,9 @@ def numerics():
     before = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, products.allow_tf32
     strict = torch.are_deterministic_algorithms_enabled()
     only_warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory
     yield
+    torch.utils.deterministic.fill_uninitialized_memory = fills
     cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, products.allow_tf32 = before
     torch.use_deterministic_algorithms(strict, warn_only=only_warn)
 

@@ -37,6 +37,7 @@ def test_what_the_switches_of_a_run_are(monkeypatch):
             assert not torch.backends.cuda.matmul.allow_tf32
             assert torch.backends.cudnn.benchmark != strict
             assert torch.are_deterministic_algorithms_enabled() == strict
+            assert not torch.utils.deterministic.fill_uninitialized_memory
 
 
 def test_no_reader_is_told_of_newer_switches(monkeypatch):

@@ -68,6 +68,7 @@ def set_numerics(device: torch.device, precision: str, deterministic: bool) -> N
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for every new tensor
 
 
 def choose_runner(
