@@ -172,3 +172,40 @@ def test_a_legend_of_many_runs_meets_neither_panels_nor_title():
         (legend,), (axes,) = figure.legends, figure.axes
         assert legend.get_window_extent().x0 > axes.get_window_extent().x1
         assert legend.get_window_extent().y1 <= figure.bbox.y1
+
+
+def test_teachers_of_near_accuracies_are_lines_of_the_legend_and_no_text_among_the_curves():
+    found, levels = {"kd": timing.Course([1.0], [44.0])}, {"one": 44.34, "two": 44.1}
+    with draw.style():
+        figure = timing._draw(found, levels)
+        figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told == ["kd: 44.00 %", "one (teacher): 44.34 %", "two (teacher): 44.10 %"]
+    assert not axes.texts and len({line.get_linestyle() for line in axes.lines[1:]}) == 2
+
+
+def test_a_curve_of_one_epoch_stands_on_that_epoch_and_powers_of_ten_are_plain():
+    log = [{"epoch": 1, "train": {"top1": 1.0, "a": 2.0}, "test": {"top1": 1.0, "loss": 0.01}}]
+    found = {"kd": curves.curves(log), "ce": curves.curves([{**log[0], "test": {"loss": 5.0}}])}
+    with draw.style():
+        figure = curves._draw(found, ["a"])
+        figure.draw_without_rendering()
+    top1, _, loss, term, *_ = figure.axes
+    for axes in (top1, loss, term):
+        left, right = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if left <= tick <= right] == [1]
+    assert {"0.01", "0.1", "1"} <= {text.get_text() for text in loss.get_yticklabels()}
+
+
+def test_names_of_classes_are_shown_as_they_are_and_leave_the_panels_their_room():
+    named = ("$\\alpha", "a$b$c^", "<b>" + 30 * "x", "Ω 語")
+    found = {"kd": correlation.compare(torch.eye(4), torch.eye(4).flip(0))}
+    with draw.style():
+        figure = correlation._draw("resnet20", found, named)
+        figure.draw_without_rendering()
+        last, bar = figure.axes[2], figure.axes[-1]
+        shown = [text.get_text() for text in last.get_yticklabels()]
+        assert shown == [*named[:2], "<b>xxxxxxxxxxxx…", named[3]]
+        assert last.title.get_window_extent().x1 < bar.get_window_extent().x0
+        assert draw.rendered(figure, "svg")

@@ -121,7 +121,9 @@ def _panel(axes: Axes, each: Gains, classes: Sequence[str]) -> None:
         elinewidth=0.6,
     )  # fmt: skip
     axes.axvline(0, color=draw.INK, linewidth=0.7)
-    axes.set_yticks(places, [classes[row].replace("_", " ") for row in order], fontsize=7)
+    axes.set_yticks(
+        places, [draw.clipped(classes[row].replace("_", " ")) for row in order], fontsize=7
+    )
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlabel("student − other (points)")
     draw.grid(axes, "x")

@@ -101,7 +101,9 @@ def _piece(name: str, study: Study, students: list[Subject]) -> Piece:
 def _draw(teacher: str, found: dict[str, Compared], classes: tuple[str, ...]) -> Figure:
     """Matrices on one scale, differences on another: two rows, or one for a single student."""
     one_row = len(found) == 1
-    figure, axes = draw.canvas(*((1, 3) if one_row else (2, 1 + len(found))), 3.0, 2.9)
+    names = 0.08 * max(map(len, _shown(classes)), default=0)  # inches
+    shape = (1, 3) if one_row else (2, 1 + len(found))
+    figure, axes = draw.canvas(*shape, 3.0 + names, 2.9 + names)
     above = axes[0, :2] if one_row else axes[0]
     below = axes[0, 2:] if one_row else axes[1, 1:]
     if not one_row:
@@ -113,18 +115,24 @@ def _draw(teacher: str, found: dict[str, Compared], classes: tuple[str, ...]) ->
         shown = _heat(place, values, 1.0, draw.wrapped(name), classes)
     figure.colorbar(shown, ax=above, label="correlation", shrink=0.8)
     for place, (name, each) in zip(below, found.items(), strict=True):
-        text = f"{draw.wrapped(name)} − teacher\nmean |Δ| {each.mean:.3f}, max {each.largest:.2f}"
+        text = draw.wrapped(f"{name} − teacher")
+        text += f"\nmean |Δ| {each.mean:.3f}, max {each.largest:.2f}"
         shown = _heat(place, each.difference, limit, text, classes)
     figure.colorbar(shown, ax=below, label="student − teacher", shrink=0.8)
     return figure
 
 
+def _shown(classes: tuple[str, ...]) -> list[str]:
+    """The names beside a matrix; none where they are too many."""
+    return [draw.clipped(name, 16) for name in classes] if len(classes) <= NAMED else []
+
+
 def _heat(axes: Any, values: Tensor, limit: float, title: str, classes: tuple[str, ...]) -> Any:
     image = axes.imshow(values.numpy(), cmap=draw.SIGNED, vmin=-limit, vmax=limit)
     axes.set_title(title)
-    if len(classes) <= NAMED:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
+    if shown := _shown(classes):
+        axes.set_xticks(range(len(shown)), shown, rotation=90)
+        axes.set_yticks(range(len(shown)), shown)
     else:
         axes.set_xlabel("class")
         axes.locator_params(nbins=5, integer=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Curve = dict[int, float]  # by epoch, from 1; a term of another phase has no value there
 ACROSS = 3  # panels in a row
 WIDE = 20.0  # largest over smallest loss from which its axis is logarithmic
-TEST_ONLY = {"top1": "top-1 (%)", "top5": "top-5 (%)", "loss": "cross-entropy on the test images"}
+TEST_ONLY = {"top1": "top-1 (%)", "top5": "top-5 (%)", "loss": "cross-entropy"}
 
 
 def curves(log: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Curve]:
@@ -73,13 +73,14 @@ def _draw(found: Mapping[str, Mapping], terms: Sequence[str]) -> Figure:
             mark = "o" if len(curve) == 1 else None  # a single epoch is no line
             x, y = list(curve), list(curve.values())
             place.plot(x, y, label=run, marker=mark, **draw.line(number))
-        shown = TEST_ONLY.get(name, f"{name}, weighted")
-        place.set_title(shown if name == "loss" else f"{split}: {shown}")
+        place.set_title(f"{split}: {TEST_ONLY.get(name, f'{name}, weighted')}")
         draw.grid(place)
         values = [y for each in found.values() for y in each.get((split, name), {}).values()]
         if name != "top1" and min(values) > 0 and max(values) > WIDE * min(values):
             place.set_yscale("log")
-        place.xaxis.get_major_locator().set_params(integer=True)
+            place.yaxis.set_major_formatter("{x:g}")  # matplotlib's own is mathematics
+            place.yaxis.set_minor_formatter("")
+        place.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     for place in axes.flat[len(panels) :]:
         place.axis("off")
     for place in axes.flat[max(0, len(panels) - ACROSS) : len(panels)]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,10 +46,15 @@ STYLE = {
     "image.interpolation": "nearest",
     "svg.hashsalt": "kdcli",  # element ids from the content, not from the clock
     "svg.fonttype": "path",  # letters as shapes: every machine shows the same widths
-    "font.family": "DejaVu Sans",  # it comes with matplotlib
+    "text.parse_math": False,  # a $ in the name of a class or run is a $
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
     **dict.fromkeys(("xtick.color", "ytick.color"), INK),
 }
+# The first comes with matplotlib; the others, where they are installed, have what it lacks.
+FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "IPAexGothic"),
+    *("PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS"),
+)
 DOTS = 150  # an inch, of PNG files and of what is a bitmap inside an SVG
 
 
@@ -72,11 +79,19 @@ def check_installed() -> None:
         )
 
 
-def style() -> Any:
+@contextmanager
+def style() -> Iterator[None]:
     """A context in which figures are made and written; nobody's own settings show through."""
     import matplotlib
+    from matplotlib.font_manager import get_font_names
 
-    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE})
+    fonts = [name for name in FONTS if name in (FONTS[0], *get_font_names())]
+    with (
+        matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "font.family": fonts}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph ")  # a box stands for it; the CSV file has it
+        yield
 
 
 def write(piece: Piece, folder: Path) -> list[Path]:
@@ -144,6 +159,15 @@ def wrapped(text: str, width: int = 26) -> str:
     import textwrap
 
     return textwrap.fill(text, width, break_long_words=True)
+
+
+def clipped(text: str, most: int = 28) -> str:
+    """`text` on one line of at most so many letters, for a tick or a legend.
+
+    >>> clipped("great white shark, man-eater", 12)
+    'great white…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
 def grid(axes: Axes, axis: str = "both") -> None:

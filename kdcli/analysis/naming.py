@@ -36,12 +36,12 @@ def listed(items: Iterable[str], most: int = 4) -> str:
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, str]:
-    teachers = members(config)
+    teachers, epochs = members(config), config["recipe"]["epochs"]
     return {
         "recipe": "" if config["kind"] == "teach" else config["recipe"]["name"],
         "student": config["student"],
         "teacher": f"under {label(teachers)}" if teachers else "",
-        "epochs": f"{config['recipe']['epochs']} epochs",
+        "epochs": f"{epochs} epoch{'s' * (epochs > 1)}",
         "seed": f"seed {config['seed']}",
     }
 

@@ -18,6 +18,7 @@ from kdcli.errors import KdcliError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEVELS = (":", (0, (4, 2)), (0, (6, 2, 1, 2)), (0, (1, 4)))  # dashes of teachers
 UNITS = ((7200.0, "hours", 3600.0), (180.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 
 
@@ -90,12 +91,10 @@ def _draw(found: Mapping[str, Course], levels: Mapping[str, float]) -> Figure:
         marks = {"marker": draw.MARKERS[number % len(draw.MARKERS)], "markersize": 4}
         marks |= {"markevery": max(1, len(points) // 12)}
         axes.plot(points, each.top1, label=last, **draw.line(number), **marks)
-    for name, top1 in levels.items():
-        axes.axhline(top1, color=draw.INK, linewidth=1, linestyle=":")
-        axes.annotate(
-            f"{name} (teacher): {top1:.2f} %", (0.01, top1), (0, 3), textcoords="offset points",
-            xycoords=("axes fraction", "data"), fontsize=8,
-        )  # fmt: skip
+    for number, (name, top1) in enumerate(levels.items()):
+        dashes = LEVELS[number % len(LEVELS)]
+        told = f"{name} (teacher): {top1:.2f} %"
+        axes.axhline(top1, color=draw.INK, linewidth=1, linestyle=dashes, label=told)
     axes.set_xlabel(f"training time ({unit})")
     axes.set_ylabel("test top-1 (%)")
     axes.set_xlim(left=0)

@@ -53,13 +53,17 @@ def purity(features: Tensor, labels: Tensor, neighbours: int = NEIGHBOURS) -> fl
     return 100 * (labels[nearest] == labels.unsqueeze(1)).double().mean().item()
 
 
+def perplexity(images: int) -> float:
+    """That of t-SNE on so many images."""
+    return min(PERPLEXITY, (images - 1) / 3)
+
+
 def plane(features: Tensor, labels: Tensor) -> Plane:
     """t-SNE from a PCA, fixed seed, on one thread: sums on several come in any order."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    perplexity = min(PERPLEXITY, (len(labels) - 1) / 3)
-    method = TSNE(init="pca", perplexity=perplexity, random_state=SEED)
+    method = TSNE(init="pca", perplexity=perplexity(len(labels)), random_state=SEED)
     with threadpool_limits(1):
         places = method.fit_transform(features.numpy())
     return Plane(torch.from_numpy(places), purity(features, labels))
@@ -84,7 +88,8 @@ def pieces(study: Study) -> Iterator[Piece]:
         "tsne",
         f"t-SNE of penultimate features, {study.place}, first {len(classes)} classes: "
         f"{listed(found)}",
-        f"{len(index):,} test images; PCA initialisation, perplexity {PERPLEXITY:g}, seed {SEED}. "
+        f"{len(index):,} test images; PCA initialisation, perplexity {perplexity(len(index)):.3g}, "
+        f"seed {SEED}. "
         "Distances between clusters, their sizes and the axes mean nothing, and no two panels "
         "share a frame. The percentage is measured in the features and not in the plane: of each "
         f"image's {NEIGHBOURS} nearest neighbours, how many are of its class.",
@@ -114,7 +119,7 @@ def _scatter(axes: Any, places: Tensor, labels: Tensor, classes: tuple[str, ...]
         axes.scatter(
             x, y, s=9, color=COLOURS[number % len(COLOURS)], linewidths=0, alpha=0.8,
             marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
-            label=name.replace("_", " "), rasterized=True,
+            label=draw.clipped(name.replace("_", " ")), rasterized=True,
         )  # fmt: skip
     axes.set_xticks([])
     axes.set_yticks([])

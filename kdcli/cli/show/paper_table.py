@@ -54,7 +54,8 @@ def _one(
             percent = over.get(line[0])
             line.append("" if percent is None else f"{percent:+.2f} %")
     few = f", {per_class} training images a class" if per_class else ""
-    title = f"Top-1 accuracy (%) on {dataset}, {epochs} epochs{few}"
+    length = f"{epochs} epoch{'s' * (epochs > 1)}"
+    title = f"Top-1 accuracy (%) on {dataset}, {length}{few}"
     write = _latex if latex else _markdown
     return write(title + _seeds(made, dataset, per_class, epochs), columns, lines)
 

@@ -147,7 +147,7 @@ def _network(part: list[dict[str, Any]]) -> str:
     parts = [
         first["model"],
         *([] if first["role"] == "teacher" else [first["recipe"]]),
-        f"{first['epochs_trained']} epochs",
+        f"{first['epochs_trained']} epoch{'s' * (first['epochs_trained'] > 1)}",
         *([f"{few} images a class"] if few else []),
     ]
     return ", ".join(parts)
