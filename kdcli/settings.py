@@ -84,13 +84,16 @@ def variants(settings: Iterable[str]) -> list[tuple[list[str], str]]:
 
     >>> variants(["lr=0.1,0.2", "milestones=[1, 2]"])
     [(['lr=0.1', 'milestones=[1, 2]'], 'lr0.1'), (['lr=0.2', 'milestones=[1, 2]'], 'lr0.2')]
+    >>> [label for _, label in variants(["milestones=[1, 2],[12]"])]
+    ['milestones1x2', 'milestones12']
     """
     choices = []
     for setting in settings:
         key, equals, text = setting.partition("=")
         values = re.split(r",(?![^\[]*\])", text) if equals else [text]
         short = key.rpartition(".")[2]
-        label = [re.sub(r"[^A-Za-z0-9.+-]", "", f"{short}{value}") for value in values]
+        bare = [f"{short}{value}".replace(",", "x") for value in values]  # [1, 2] is not [12]
+        label = [re.sub(r"[^A-Za-z0-9.+-]", "", value) for value in bare]
         many = len(values) > 1
         choices.append(
             [
