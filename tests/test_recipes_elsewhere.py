@@ -97,3 +97,10 @@ def test_the_logs_of_lskd_say_what_is_reached_after_240_epochs_and_on_imagenet()
     assert early["resnet110->resnet32"] == 73.85 and early["resnet32x4->ShuffleV2"] == 78.11
     tables = {t["table"]: t for t in published("lskd+kd", recipes.load("lskd+kd").paper)}
     assert tables["lskd-imagenet"]["rows"]["lskd+kd"] == [71.45]
+
+
+def test_class_attention_starts_a_vgg_s_classifier_as_a_vgg_s():
+    pairs = ("vgg13->vgg8", "ResNet50->vgg8", "resnet32x4->vgg8", "resnet32x4->ShuffleV1")
+    for pair in pairs:
+        found = for_pair(recipes.load("catkd"), *pair.split("->"))
+        assert found.losses["catkd"]["init"] == "default"
