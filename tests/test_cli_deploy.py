@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdcli import models
+from kdcli.cli.show import screen
 from kdcli.data import load
 from kdcli.engine.evaluate import evaluate
 from kdcli.export.session import metadata, open_session
@@ -131,6 +132,26 @@ def test_a_mistake_is_one_line_and_an_exit_code(capsys, student, arguments, code
     answer = call(capsys, *arguments)
     line = answer.err.strip().splitlines()[-1]
     assert answer.code == code and said in line and line.startswith("kdcli: ")
+
+
+def test_names_in_brackets_are_names(capsys, images, tmp_path):
+    folder = draw_folder(tmp_path / "[bold] images", classes=2, train=4, test=2)
+    for split in ("train", "test"):
+        (folder / split / "class0").rename(folder / split / "cat [red]")
+    made = call(capsys, "teach", "tiny8", "--dataset", f"folder:{folder}", *QUICK)
+    assert made.code == 0, made.err
+    answer = call(capsys, "eval", "--per-class")
+    assert answer.code == 0 and "cat [red]" in answer.out and "[bold] images" in answer.out
+    assert "[bold] images" in answer.err
+    answer = call(capsys, "export", "onnx", "-o", tmp_path / "[dim] a.onnx")
+    assert answer.code == 0, answer.err
+    assert "[dim] a.onnx" in answer.out and "[dim] a.onnx IMAGE" in answer.err
+
+
+def test_json_has_no_number_that_json_has_not(capsys):
+    screen.emit({"a": [1.5, float("nan")], "b": (float("inf"), {"c": -float("inf")}, True, None)})
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told == {"a": [1.5, None], "b": [None, {"c": None}, True, None]}
 
 
 def test_images_of_other_classes_are_no_measure(capsys, student, images, tmp_path):

@@ -106,7 +106,7 @@ def study_of(runs: list[Run], data_dir: Path, device: str, tell: Callable[[str],
 
     made = study(runs, data_dir, device_of(device), tell)
     for note in made.dataset.notes:
-        screen.console.print(f"[yellow]{note}[/yellow]")
+        screen.note(note)
     rows = {s.name: (s.run.path, f"teacher {s.teacher.name}" if s.teacher else s.why_not)
             for s in made.subjects}  # fmt: skip
     screen.resolved("", rows)
@@ -126,6 +126,6 @@ def _show(made: list[dict[str, Any]], skipped: dict[str, str], as_json: bool) ->
         columns = ["figure", "file, with .svg, .csv and .json beside"]
         screen.out.print(screen.table("", columns, rows))
     for kind, reason in skipped.items():
-        screen.console.print(f"[yellow]{kind} is not drawn: {escape(reason)}[/yellow]")
+        screen.note(f"{kind} is not drawn: {reason}")
     if made:
         screen.console.print("Next: [bold]kdcli report[/bold]")

@@ -85,7 +85,7 @@ def compare(
         made = sections(given, store, other, judge)
     gains = improvements(made, store)
     for note in [*notes, *judge.notes]:
-        screen.console.print(f"[yellow]{comparison.escape(note)}[/]")
+        screen.note(note)
     records = comparison.records(made)
     if csv:
         comparison.write_csv(csv, records)

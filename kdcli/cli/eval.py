@@ -67,7 +67,7 @@ def evaluate(
     )
     loaded = data.load(where, data_dir, size=pick.size_of(told))
     for note in loaded.notes:
-        screen.console.print(f"[yellow]{note}[/yellow]")
+        screen.note(note)
     result = _scored(picked.path, network, told, loaded, device)
     if not per_class:
         result.pop("per_class")
@@ -126,6 +126,8 @@ def _scored(
 
 
 def _show(result: dict[str, Any], names: tuple[str, ...], as_json: bool) -> None:
+    from rich.markup import escape
+
     from kdcli.cli.show import screen
 
     if as_json:
@@ -146,10 +148,10 @@ def _show(result: dict[str, Any], names: tuple[str, ...], as_json: bool) -> None
         ["file", f"{result['bytes']:,} bytes"],
         ["speed", f"{result['images_per_second']:,.0f} images/s, {result['runtime']}"],
     ]
-    screen.out.print(screen.table("", [f"{result['dataset']}", ""], rows))
+    screen.out.print(screen.table("", [escape(result["dataset"]), ""], rows))
     if "per_class" in result:
         scores = zip(names, result["per_class"], strict=True)
         ranked = sorted(scores, key=lambda pair: -1.0 if pair[1] is None else pair[1])
-        lines = [[name, "no image" if s is None else f"{s:.1f}"] for name, s in ranked]
+        lines = [[escape(name), "no image" if s is None else f"{s:.1f}"] for name, s in ranked]
         screen.out.print(screen.table("", ["class", "top-1, lowest first"], lines))
     screen.console.print("Next: [bold]kdcli export onnx[/bold]")

@@ -126,13 +126,11 @@ def _classifier(
 
 def _told(answered: Iterable[Answered], failed: list[Answered]) -> Iterator[Answered]:
     """Those that could be read; of the others the reason is told and the list kept."""
-    from rich.markup import escape
-
-    from kdcli.cli.show.screen import console
+    from kdcli.cli.show import screen
 
     for one in answered:
         if one.error:
-            console.print(f"[yellow]{escape(one.error)}[/yellow]")
+            screen.note(one.error)
             failed.append(one)
         else:
             yield one

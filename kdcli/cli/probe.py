@@ -92,7 +92,7 @@ def probe(
         screen.resolved("", origins)
     loaded = data.load(dataset, data_dir, size=size)
     for note in loaded.notes:
-        screen.console.print(f"[yellow]{note}[/yellow]")
+        screen.note(note)
     plan = probing.Plan(solvers, recipe, neighbours, seed, device_of(device))
     found = probing.judge_all(networks, loaded, plan)
     lines = probe_table.records(found, loaded, as_published=recipe == base)
@@ -124,7 +124,7 @@ def _picked(names: list[str], run_dir: Path) -> list[Picked]:
     for name in names:
         folders = [Run(p) for p in (run_dir / name, Path(name)) if (p / "config.json").is_file()]
         if len(names) > 1 and folders and not folders[0].finished:
-            screen.console.print(f"[yellow]{name} is unfinished: passed over.[/yellow]")
+            screen.note(f"{name} is unfinished: passed over.")
             continue
         picked = pick.pick(name, run_dir)
         found[picked.path.resolve()] = picked

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
+
 NAMES = {
     "input_kind": "input",
     "images": "test images compared",
@@ -33,7 +35,7 @@ def show(result: dict[str, Any]) -> None:
         screen.out.print()
         screen.out.print(screen.table("", columns, rows))
     if result["path"].endswith(".onnx"):
-        path = result["path"]
+        path = escape(result["path"])
         screen.console.print(
             f"Next: [bold]kdcli eval {path}[/bold], [bold]kdcli predict {path} IMAGE[/bold]"
         )
@@ -42,4 +44,4 @@ def show(result: dict[str, Any]) -> None:
 def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))

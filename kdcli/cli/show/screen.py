@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -31,14 +33,22 @@ def quieten(quiet: bool) -> None:
 
 
 def emit(value: object) -> None:
-    """`value` as JSON on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """`value` as JSON on standard output; a number that JSON does not have, as NaN, is null."""
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(
     title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], **options: Any
 ) -> Table:
-    """A table with a title; numbers stand to the right."""
+    """A table with a title; numbers stand to the right. Words are rich's markup: escape names."""
     style = {"title_justify": "left", "header_style": "bold", "box": None, "pad_edge": False}
     made = Table(title=title or None, **{**style, **options})
     rows = [list(row) for row in rows]
@@ -77,8 +87,13 @@ def _shown(cell: object) -> str:
 
 def resolved(title: str, origins: Mapping[str, tuple[object, str]]) -> None:
     """What a command will do, and where each choice came from."""
-    rows = [(key, str(value), origin) for key, (value, origin) in origins.items()]
+    rows = [map(escape, (key, str(value), origin)) for key, (value, origin) in origins.items()]
     console.print(table(title, ["", "value", "from"], rows))
+
+
+def note(text: str) -> None:
+    """What a reader should know, on standard error."""
+    console.print(f"[yellow]{escape(text)}[/yellow]")
 
 
 def duration(seconds: float) -> str:

@@ -29,6 +29,8 @@ def judge_all(
     networks: list[tuple[Picked, Any, dict]], loaded: Dataset, plan: Plan
 ) -> list[Probed]:
     """The scores of every network; one that fails is told, and passed over if others do not."""
+    from rich.markup import escape
+
     from kdcli.cli.show import screen
 
     found, failed = [], None
@@ -37,7 +39,7 @@ def judge_all(
             found.append(_judged(picked, network, told, loaded, plan))
         except KdcliError as error:
             if len(networks) > 1:
-                screen.console.print(f"[red]{picked.path}: {error}[/red]")
+                screen.console.print(f"[red]{escape(f'{picked.path}: {error}')}[/red]")
             failed = error
     if failed and not found:
         raise failed
@@ -48,6 +50,7 @@ def _judged(
     picked: Picked, network: Any, told: dict[str, Any], loaded: Dataset, plan: Plan
 ) -> Probed:
     """One network by each solver, its progress on the screen; what came out is kept in its run."""
+    from rich.markup import escape
     from rich.progress import Progress
 
     from kdcli.cli.show import screen
@@ -55,7 +58,7 @@ def _judged(
     from kdcli.transfer import features, kept
 
     live = screen.console.is_terminal and not screen.console.quiet
-    name = picked.run.name if picked.run else picked.path.name
+    name = escape(picked.run.name if picked.run else picked.path.name)
     with Progress(console=screen.console, disable=not live, transient=True) as bars:
         task = bars.add_task(f"{name}: features", total=None)
 
@@ -72,7 +75,7 @@ def _judged(
         try:
             kept.keep(picked.run, loaded, results)
         except KdcliError as error:
-            screen.console.print(f"[yellow]not kept: {error}[/yellow]")
+            screen.note(f"not kept: {error}")
     return Probed(picked, network.architecture["name"], told.get("dataset"), results)
 
 
