@@ -75,6 +75,12 @@ def test_every_command_that_help_or_readme_names_exists(helps):
     assert named <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", ["analyse", "compare", "eval", "export", "predict", "probe"])
+def test_nothing_is_cut_off_on_a_narrow_terminal(name):
+    told = kdcli(name, "--help", COLUMNS="80").stdout
+    assert told and "…" not in told
+
+
 def test_the_version_is_the_installed_one():
     from importlib.metadata import version
 

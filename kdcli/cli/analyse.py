@@ -25,7 +25,10 @@ Runs = Annotated[
 ]
 Only = Annotated[
     str,
-    typer.Option(help="Some of: time,curves,agreement,correlation,cka,tsne,classes,calibration."),
+    typer.Option(
+        metavar="NAME,...",
+        help="Some of time, curves, agreement, correlation, cka, tsne, classes, calibration.",
+    ),
 ]
 
 
@@ -54,11 +57,12 @@ def analyse(
 ) -> None:
     """Draw figures of finished runs: PNG and SVG, with their numbers as CSV and JSON.
 
-    time: accuracy against training time. curves: every loss term by epoch. agreement: with the
-    teacher. correlation: of the logits, teacher and student. cka: stages of both. tsne: of the
-    penultimate features. classes: gains and losses by class. calibration: ECE, reliability.
+    time: accuracy against training time. curves: every loss term by epoch.
+    agreement: with the teacher. correlation: of the logits, teacher and student.
+    cka: stages of both. tsne: of the penultimate features.
+    classes: gains and losses by class. calibration: ECE, reliability.
 
-    Example: kdcli analyse   or: kdcli analyse my-kd my-crd --only correlation,tsne
+    Example: kdcli analyse   or: kdcli analyse my-kd my-crd --only tsne,cka
     """
     from kdcli.analysis import draw, figures
     from kdcli.cli.show import comparison, screen

@@ -66,9 +66,10 @@ def compare(
 ) -> None:
     """Accuracy over seeds; gain over the undistilled student, gap to teacher and paper.
 
-    The interval of a gain holds 95 % of its values over resampled test images, p is McNemar's.
+    The interval of a gain holds 95 % of its values over resampled test images,
+    p is McNemar's.
 
-    Example: kdcli compare   or: kdcli compare my-crd my-kd --against my-ce --markdown
+    Example: kdcli compare   or: kdcli compare my-crd my-kd --against my-ce
     """
     from kdcli.analysis.compare import sections
     from kdcli.analysis.improvement import improvements

@@ -77,8 +77,7 @@ def export(
 ) -> None:
     """Write a network for deployment and compare it with torch before it counts.
 
-    Example: kdcli export onnx   or: kdcli export onnx --precision int8 --max-drop 0.5   or: kdcli
-    export safetensors mcld-... -o student
+    Example: kdcli export onnx   or: kdcli export onnx --precision int8
     """
     from kdcli.cli.show import export_page, screen
     from kdcli.cli.work import pick, training

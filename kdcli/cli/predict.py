@@ -45,11 +45,11 @@ def predict(
 ) -> None:
     """Name what images show, with probabilities; folders are searched through.
 
-    An .onnx file needs onnxruntime alone. Of a run, its RUN.onnx answers if it is there, torch
-    otherwise. Images are turned upright and resized as in training. What is no readable image is
-    told and passed over; the exit code is then 3.
+    An .onnx file needs onnxruntime alone. Of a run, its RUN.onnx answers if it is
+    there, torch otherwise. Images are turned upright and resized as in training.
+    What is no readable image is told and passed over; the exit code is then 3.
 
-    Example: kdcli predict student.onnx cat.jpg photos/ --top 3   or: kdcli predict cat.jpg --json
+    Example: kdcli predict a.onnx cat.jpg photos/   or: kdcli predict cat.jpg
     """
     from kdcli.cli.show import screen
 

@@ -64,11 +64,11 @@ def probe(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Judge the frozen features of the newest student, or of several runs, on other images.
+    """Judge frozen features, of the newest student or of several runs, on other images.
 
     Results are also kept in each run's folder as probe-DATASET.json.
 
-    Example: kdcli probe stl10   or: kdcli probe tinyimagenet my-teacher my-ce my-crd --solver all
+    Example: kdcli probe stl10   or: kdcli probe stl10 my-ce my-crd --solver all
     """
     from kdcli import data, recipes
     from kdcli.cli.show import probe_table, screen

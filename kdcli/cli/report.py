@@ -36,8 +36,9 @@ def report(
 ) -> None:
     """Write one HTML file: results, figures, settings, confusions, examples, provenance.
 
-    It loads nothing from anywhere, so it can be sent as it is; it is readable on a phone, on paper
-    and in the dark. It holds test images of the dataset, whose licence says who may see them.
+    It loads nothing from anywhere, so it can be sent as it is; it is readable on
+    a phone, on paper and in the dark. It holds test images of the dataset, whose
+    licence says who may see them.
 
     Example: kdcli report   or: kdcli report my-kd my-crd --output comparison.html
     """
