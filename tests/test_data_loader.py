@@ -130,6 +130,22 @@ def test_the_size_of_a_dataset_is_that_of_its_images():
         dataset().name = "other"
 
 
+def test_a_test_split_hands_its_statistics_over_once():
+    copies = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            if operator.overloadpacket.__name__ == "lift_fresh":
+                copies.append(operator)
+            return operator(*args, **(kwargs or {}))
+
+    with Copies():
+        batches = list(test_batches(dataset().test, (0.5,) * 3, (0.2,) * 3, "cpu", batch=4))
+    assert len(batches) == 6 and len(copies) == 2
+    expected = normalise(dataset().test.images[:4], (0.5,) * 3, (0.2,) * 3)
+    assert torch.equal(batches[0][0], expected)
+
+
 @pytest.mark.gpu
 def test_the_gpu_makes_the_same_views_without_waiting_for_the_host():
     made, there = loader(views=2), loader(views=2, device="cuda")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdcli.contracts import Batch
 from kdcli.data import Dataset, Split, check_options
-from kdcli.data.augment import Augment, normalise
+from kdcli.data.augment import Augment, normalise, scaled
 from kdcli.data.plan import Plan, plan, rows
 from kdcli.data.strong import Strong
 
@@ -95,9 +95,11 @@ def test_batches(
         yield from streamed_batches(split, mean, std, device)
         return
     images, labels = split.images.to(device), split.labels.to(device)
+    on = {"dtype": torch.float32, "device": device}  # once: the device is waited for
+    mean, std = torch.tensor(mean, **on), torch.tensor(std, **on)
     for start in range(0, len(labels), batch):
         part = slice(start, start + batch)
-        yield normalise(images[part], mean, std), labels[part]
+        yield scaled(images[part].permute(0, 2, 3, 1), mean, std), labels[part]
 
 
 test_batches.__test__ = False  # pytest collects by name

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kdcli import data, models, ranks
-from kdcli.data import Dataset
+from kdcli.data import Dataset, Split
 from kdcli.data.loader import Loader
 from kdcli.data.stream import Stream
 from kdcli.engine import update
@@ -132,8 +132,14 @@ class Session:
                 )
         return found
 
+    @cached_property
+    def test(self) -> Split:
+        """The test images, on the device if they are in memory: every epoch asks for them."""
+        split = self.dataset.test
+        return split if self.dataset.streamed else Split(*(part.to(self.device) for part in split))
+
     def _evaluate(self, network: Network, images: int | None = None) -> dict[str, float]:
-        data_set, split = self.dataset, self.dataset.test
+        data_set, split = self.dataset, self.test
         if images:  # of every class its share: folders are listed class by class
             count = len(split.labels)
             spread = torch.linspace(0, count - 1, min(images, count)).long()
