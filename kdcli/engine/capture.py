@@ -17,6 +17,7 @@ from torch import Tensor
 from kdcli.contracts import Batch
 from kdcli.data.loader import Loader as DeviceLoader
 from kdcli.data.plan import Plan
+from kdcli.errors import ENVIRONMENT, KdcliError
 
 WARM = 3  # real steps before a capture: libraries choose their kernels, lazy state is made
 
@@ -124,11 +125,30 @@ class Recorder:
 
     def __call__(self, body: Body) -> Body:
         gc.collect()  # of a forgotten run's memory now, and not in the middle of the capture
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            body()
+        graph, failed = torch.cuda.CUDAGraph(), []
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+                try:
+                    body()
+                except Exception as error:
+                    failed.append(error)  # the end of the capture then fails too, and hides it
+                    raise
+        except RuntimeError as error:
+            first, *_ = [*failed, error]
+            raise _told(first) from first
         self.pool = self.pool or graph.pool()
         return graph.replay
+
+
+def _told(error: Exception) -> Exception:
+    """What a person is told of a capture that failed by `error`."""
+    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError):
+        return error
+    reason = str(error).partition("\n")[0]
+    return KdcliError(
+        f"a step cannot be captured as a CUDA graph ({reason}); --eager trains without one.",
+        ENVIRONMENT,
+    )
 
 
 def on_stream(stream: torch.cuda.Stream | None, body: Body) -> None:
