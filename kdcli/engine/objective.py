@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdcli import losses
 from kdcli.contracts import Batch, Features, mapped
+from kdcli.engine.counters import counted_together
 from kdcli.engine.teachers import Teacher, together
 from kdcli.errors import KdcliError
 from kdcli.losses import Context, Loss
@@ -69,6 +70,12 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """`batch` -> student logits [B, K] and the weighted terms by name, each a scalar."""
+        if self.compiled:  # what is traced stays as it was traced
+            return self._terms(batch)
+        with counted_together(self):
+            return self._terms(batch)
+
+    def _terms(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         taught = self.taught
         device = batch.images.device.type
         with torch.autocast(device, torch.bfloat16, self.bf16, cache_enabled=False):
