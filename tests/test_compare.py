@@ -233,7 +233,7 @@ def test_the_command_tells_all_of_it_as_json_and_csv(capsys, store, tmp_path):
     assert kd["gain"] == 4.5 and kd["low"] < kd["high"] and kd["p"] is None
     assert kd["to_teacher"] == -15.0 and kd["against"] == alone["runs"]
     assert "crd" in answer.err and "unfinished" in answer.err
-    with (tmp_path / "all.csv").open() as stream:
+    with (tmp_path / "all.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["mean"] for line in lines] == ["60.0", "40.5", "45.0"]
     assert lines[1]["seeds"] == "0 1" and lines[0]["against"] == ""

@@ -103,6 +103,14 @@ def test_hsic_is_the_sum_over_tuples_and_centring_changes_nothing():
     assert fast.item() == pytest.approx(slow_hsic(*bare), rel=1e-4)
 
 
+def test_a_gram_of_parts_is_that_of_the_whole_and_leaves_the_features_alone(monkeypatch):
+    monkeypatch.setattr(cka, "WIDTH", 3)
+    features = noise(6, 2, 5).double() + 9
+    before, flat = features.clone(), features.flatten(1) - features.flatten(1).mean(0)
+    torch.testing.assert_close(cka.gram(features), (flat @ flat.T).fill_diagonal_(0))
+    assert torch.equal(features, before)
+
+
 def test_cka_knows_rotations_and_scale_from_other_features():
     features, others = noise(400, 8), noise(400, 300, seed=1)
     rotation = torch.linalg.qr(noise(8, 8, seed=2)).Q

@@ -30,17 +30,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES, BATCH = 2000, 250
+WIDTH = 2**15  # columns in float64 at once
 ACROSS = 3  # panels in a row
 
 
 def gram(features: Tensor) -> Tensor:
     """Products of the centred rows, without those of a row with itself; [n, ...] -> [n, n] float64.
 
-    Centring changes nothing of the estimator, and keeps large means from drowning the rest.
+    Centring changes nothing of the estimator, and keeps large means from drowning the rest. Part by
+    part: a stem's maps of 250 photographs in float64 are gigabytes.
     """
-    flat = features.flatten(1).double()
-    flat = flat - flat.mean(0)
-    return (flat @ flat.T).fill_diagonal_(0)
+    made = torch.zeros(len(features), len(features), dtype=torch.float64, device=features.device)
+    for part in features.flatten(1).split(WIDTH, dim=1):
+        part = part.double()
+        part = part - part.mean(0)
+        made.addmm_(part, part.T)
+    return made.fill_diagonal_(0)
 
 
 def hsic(one: Tensor, other: Tensor) -> Tensor:

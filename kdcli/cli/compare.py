@@ -71,6 +71,8 @@ def compare(
 
     Example: kdcli compare   or: kdcli compare my-crd my-kd --against my-ce
     """
+    from rich.markup import escape
+
     from kdcli.analysis.compare import sections
     from kdcli.analysis.improvement import improvements
     from kdcli.cli.show import comparison, paper_table, screen
@@ -90,7 +92,7 @@ def compare(
     records = comparison.records(made)
     if csv:
         comparison.write_csv(csv, records)
-        screen.console.print(f"written: {comparison.escape(str(csv))}")
+        screen.console.print(f"written: {escape(str(csv))}")
     if json:
         screen.emit(
             {

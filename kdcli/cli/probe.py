@@ -53,7 +53,10 @@ def probe(
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
     lr: o.Rate = None,
-    settings: o.Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", rich_help_panel=o.TRAINING, help="key.path=value over the recipe."),
+    ] = None,
     seed: o.Seed = 0,
     size: Annotated[int, typer.Option(help="Images are resized to this; published: 32.")] = 32,
     device: o.Device = "auto",

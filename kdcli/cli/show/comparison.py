@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from kdcli.cli.show import screen
-from kdcli.files import environment_errors, replacing
+from kdcli.files import environment_errors, write_text
 
 if TYPE_CHECKING:
     from kdcli.analysis.compare import Row, Section
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from kdcli.analysis.improvement import Improvement
 
 WIDE = 110  # columns of a terminal from which there is room for everything
-__all__ = ["escape", "plain", "progress", "records", "show", "write_csv"]
 
 
 @contextmanager
@@ -76,15 +77,15 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
 
 def write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
     """The records as CSV, atomically; a list is parted by spaces or semicolons."""
-    import csv
-
     joined = {"caveats": "; ", "top1": " ", "seeds": " ", "runs": " ", "against": " "}
-    with environment_errors(str(path)), replacing(path) as aside, aside.open("w") as stream:
-        writer = csv.DictWriter(stream, lines[0], lineterminator="\n")
-        writer.writeheader()
-        for line in lines:
-            lists = {k: sep.join(map(str, line[k])) for k, sep in joined.items() if line[k]}
-            writer.writerow(line | dict.fromkeys(joined, "") | lists)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        lists = {k: sep.join(map(str, line[k])) for k, sep in joined.items() if line[k]}
+        writer.writerow(line | dict.fromkeys(joined, "") | lists)
+    with environment_errors(str(path)):
+        write_text(path, text.getvalue())
 
 
 def show(made: Sequence[Section], gains: Sequence[Improvement], resamples: int) -> None:
