@@ -122,16 +122,25 @@ def _pretrain(values: Mapping[str, Any]) -> Pretrain:
 
 
 def scaled(recipe: Recipe, epochs: int | None) -> Recipe:
-    """The recipe over another number of epochs: milestones and warm-ups keep their share of it."""
+    """The recipe over another number of epochs: milestones and warm-ups keep their share of it.
+
+    So does a loss's setting `ramp`, which is a number of epochs: 0, or 1 and more.
+    """
     if epochs is None or epochs == recipe.epochs:
         return recipe
     share = epochs / recipe.epochs
     pretrain = tuple(
         replace(phase, epochs=max(1, round(phase.epochs * share))) for phase in recipe.pretrain
     )
+    ramps = {
+        name: {**each, "ramp": max(1, round(each["ramp"] * share))}
+        for name, each in recipe.losses.items()
+        if isinstance(each.get("ramp"), int) and each["ramp"]
+    }
     return replace(
         recipe,
         epochs=epochs,
+        losses={**recipe.losses, **ramps},
         milestones=tuple(milestone * share for milestone in recipe.milestones),
         warmup={term: span * share for term, span in recipe.warmup.items()},
         pretrain=pretrain,

@@ -42,6 +42,33 @@ def test_a_teacher_file_that_is_not_there_is_told_as_a_file(capsys, images):
     assert answer.code == 2 and "there is no file gone.pth" in answer.err
 
 
+OWN = """
+paper = "ours"
+summary = "another weight of KD"
+group = "logit"
+minimize = { ce = 1.0, kd = 2.0 }
+"""
+
+
+def test_a_recipe_of_ones_own_that_names_no_teacher_is_given_one(capsys, images, tmp_path):
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(OWN)
+    answer = call(capsys, "distill", "--recipe", recipe, "--student", "tiny8", *QUICK)
+    assert answer.code == 2 and "names no teacher: add --teacher" in answer.err
+    assert teach(capsys, images).code == 0
+    distil = ("distill", "--recipe", recipe, "--student", "tiny8", "--teacher", "tiny8", *QUICK)
+    assert call(capsys, *distil, "--allow-weak-teacher").code == 0
+    recipe.write_text(OWN.replace("kd =", "ctkd =") + 'losses.ctkd = { ramp = "five" }')
+    answer = call(capsys, *distil)
+    assert answer.code == 2 and "ramp" in answer.err and "fault" not in answer.err
+
+
+def test_a_teacher_that_nothing_reads_is_said_to_be_left_out(capsys, images):
+    distil = ("distill", "--recipe", "ce", "--student", "tiny8", "--dataset", images, *QUICK)
+    answer = call(capsys, *distil, "--teacher", "vgg13")
+    assert answer.code == 0 and "ce reads no teacher" in answer.err
+
+
 def test_a_dataset_is_known_before_a_teacher_of_it_is_looked_for(capsys, images):
     teach(capsys, images)
     ask = ("distill", "--recipe", "kd", "--student", "tiny8", "--teacher", "tiny8", "--dataset")

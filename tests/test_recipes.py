@@ -84,6 +84,15 @@ def test_another_length_keeps_the_share_of_milestones_and_warm_up():
     assert scaled(short, 240).milestones == pytest.approx((150, 180, 210))
 
 
+def test_a_ramp_keeps_its_share_too_and_is_an_epoch_at_least():
+    ramps = [scaled(recipes.load("one"), epochs).losses["one"]["ramp"] for epochs in (300, 30, 1)]
+    assert ramps == [80, 8, 1]
+    without = override(recipes.load("one"), {"losses.one.ramp": 0})
+    assert scaled(without, 24).losses["one"]["ramp"] == 0, "no ramp at all"
+    published = for_dataset(recipes.load("ctkd"), "imagenet")
+    assert scaled(published, 24).losses["ctkd"]["ramp"] == 1
+
+
 def test_a_published_pair_has_its_own_values():
     dkd = recipes.load("dkd")
     assert for_pair(dkd, "resnet56", "resnet20").losses["dkd"]["beta"] == 2

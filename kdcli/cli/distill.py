@@ -109,6 +109,8 @@ def distill(
     told, origin = None, "the recipe has none"
     if needs_teacher(written):
         told, origin = find(teacher or [], written.teacher, teacher_model, dataset, run_dir)
+    elif teacher:
+        screen.console.print(f"[yellow]{written.name} reads no teacher: none is loaded.[/yellow]")
     known = (told or {}).get("dataset")
     where = dataset or data.canonical(known or "cifar100")
     taught = {member["model"] for member in members({"teacher": told})}

@@ -21,7 +21,12 @@ def find(
     """
     from kdcli.ensembles import label
 
-    names = asked or [default]
+    names = [name for name in asked if name] or [default]
+    if not names[0]:
+        raise KdcliError(
+            "this recipe names no teacher: add --teacher with a run (kdcli runs), a checkpoint "
+            "file or a model."
+        )
     found = [find_teacher(name, model, dataset, run_dir, not asked) for name in names]
     if len(found) == 1:
         return found[0]
