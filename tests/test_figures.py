@@ -1,5 +1,7 @@
 """The numbers behind the figures, each against a hand-made one or a second way of computing it."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,15 @@ def test_a_confidence_on_an_edge_is_in_the_lower_bin():
     logits = torch.tensor([[0.0, 0.0], [50.0, -50.0]])
     found = calibration.reliability(logits, torch.tensor([0, 0]), bins=2)
     assert found.counts.tolist() == [1, 1]  # 0.5 belongs to (0, 0.5], 1 to (0.5, 1]
+
+
+def test_titles_of_neighbouring_reliability_diagrams_do_not_meet():
+    sure = calibration.reliability(200 * torch.eye(3), torch.tensor([0, 1, 2]))
+    with draw.style():
+        figure = calibration._draw({f"{n:<26}".replace(" ", "x"): sure for n in range(4)})
+        figure.draw_without_rendering()
+        boxes = [axes.title.get_window_extent() for axes in figure.axes[:4]]
+    assert all(one.x1 + 4 < two.x0 for one, two in itertools.pairwise(boxes))
 
 
 def test_fidelity_parts_are_the_whole_and_by_hand():

@@ -94,8 +94,8 @@ def _draw(found: Mapping[str, Reliability]) -> Figure:
         _panel(above, below, each)
         sure, right = each.sureness
         above.set_title(
-            f"{draw.wrapped(name)}\nECE {100 * each.error:.1f} %\n"
-            f"accuracy {100 * right:.1f}, confidence {100 * sure:.1f} %"
+            f"{draw.wrapped(name)}\naccuracy {100 * right:.1f}, ECE {100 * each.error:.1f} %\n"
+            f"confidence {100 * sure:.1f} %"
         )
         if number % across == 0:
             above.set_ylabel("accuracy")
