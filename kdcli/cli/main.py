@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from kdcli import __version__
 from kdcli.errors import KdcliError
 
 # Before torch is imported: threads that wait asleep. Spinning, two of them on a busy machine take
@@ -36,9 +37,7 @@ def _version(
     version: bool = typer.Option(False, "--version", help="Print the version and leave."),
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
-
-        print(installed("kdcli"))
+        print(__version__)
         raise typer.Exit
 
 

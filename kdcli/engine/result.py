@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from kdcli import __version__
 from kdcli.data import Dataset
 from kdcli.engine.device import machine
 
@@ -52,5 +52,5 @@ def card(
         "epochs": recipe["epochs"],
         "top1": result["top1"],
         "top5": result["top5"],
-        "kdcli": importlib.metadata.version("kdcli"),
+        "kdcli": __version__,
     }

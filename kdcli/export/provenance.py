@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdcli import __version__
 from kdcli.data import FOLDER, TABLE
 from kdcli.errors import CHECKPOINT, DATA, KdcliError
 from kdcli.models.network import Network
@@ -117,12 +118,10 @@ def licence(info: Mapping[str, Any]) -> str:
 
 def provenance(info: Mapping[str, Any], network: Network) -> dict[str, Any]:
     """What both kinds of export record; JSON-able, what `info` does not know left out."""
-    from importlib.metadata import version
-
     # Reproducible builds set the variable: then the same weights give the same bytes.
     seconds = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     told = {
-        "version": version("kdcli"),
+        "version": __version__,
         "architecture": network.architecture,
         **{key: info.get(key) for key in KEPT},
         "trained_with": info.get("kdcli"),

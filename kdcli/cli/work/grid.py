@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from kdcli import __version__
 from kdcli.cli.show import screen
 from kdcli.cli.show.screen import console, duration
 from kdcli.cli.work.machine import usable_cores
@@ -52,13 +53,11 @@ def share(order: Order, jobs: str, runs: int) -> None:
 
 def record_machine(config: dict[str, Any], threads: int | None) -> dict[str, Any]:
     """`config` with what the bits depend on; torch's own threads if `threads` is None."""
-    from importlib.metadata import version
-
     if threads is None:
         import torch
 
         threads = torch.get_num_threads()
-    return {**config, "kdcli": version("kdcli"), "machine": {"threads": threads}}
+    return {**config, "kdcli": __version__, "machine": {"threads": threads}}
 
 
 def cells(
