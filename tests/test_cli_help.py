@@ -89,9 +89,9 @@ def test_the_version_is_the_installed_one():
 
 def test_names_complete_without_torch():
     code = (
-        "from kdcli.cli import options as o; import sys\n"
-        "print(o.complete_recipe('mcl'), o.complete_recipe('crd+k'), o.complete_model('RESNET8X'),"
-        " o.complete_dataset('cifar'), o.complete_run(''))\n"
+        "from kdcli.cli import complete; import sys\n"
+        "print(complete.recipe('mcl'), complete.recipe('crd+k'), complete.model('RESNET8X'),"
+        " complete.dataset('cifar'), complete.run(''))\n"
         f"assert not set(sys.modules) & {HEAVY}, set(sys.modules) & {HEAVY}"
     )
     told = subprocess.run(
@@ -178,8 +178,8 @@ def test_a_reader_who_closes_the_pipe_is_no_error(words):
 
 
 def test_completion_knows_every_name():
-    from kdcli.cli import options
+    from kdcli.cli import complete
 
-    assert options.complete_recipe("") == recipe_names()
-    assert options.complete_model("") == list(TABLE)
+    assert complete.recipe("") == recipe_names()
+    assert complete.model("") == list(TABLE)
     assert set(loss_names()) >= {"ce", "kd"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError
 
@@ -19,7 +20,7 @@ Runs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RUN]...",
-        autocompletion=o.complete_run,
+        autocompletion=complete.run,
         help="Names or folders of finished runs on one dataset; the newest student if absent.",
     ),
 ]

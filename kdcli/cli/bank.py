@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
 
@@ -29,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 def build(
     teacher: Annotated[str, typer.Argument(help="A run, a checkpoint file or a model.")],
     dataset: Annotated[
-        str, typer.Option(autocompletion=o.complete_dataset, help="The teacher's if absent.")
+        str, typer.Option(autocompletion=complete.dataset, help="The teacher's if absent.")
     ] = "",
     columns: Annotated[
         str, typer.Option(help="logits, pooled (penultimate features), or both with a comma.")
@@ -96,12 +97,12 @@ def build(
             precision=precision,
             stop=stop,
             report=lambda known, total: report(known, total, "views"),
-            note=screen.console.print,
+            note=screen.say,
         )
     size = sum(path.stat().st_size for path in made.folder.glob("*.npy"))
     if json:
         screen.emit({"bank": str(made.folder), "views": made.views, "bytes": size})
-    screen.console.print(
+    screen.say(
         f"{made.folder}: all {made.views:,} views, {size / 1e6:,.1f} MB. Recipes that read "
         f"{' and '.join(wanted)} alone now train without running this teacher."
     )
@@ -125,7 +126,7 @@ def show(
     if json:
         screen.emit(found)
     elif not found:
-        screen.console.print(f"No bank in {bank_dir} yet: the first distillation makes one.")
+        screen.say(f"No bank in {bank_dir} yet: the first distillation makes one.")
     else:
         columns = ["bank", "teacher", "dataset", *COLUMNS, "MB"]
         screen.out.print(screen.table("", columns, map(_row, found)))
@@ -159,4 +160,4 @@ def remove(
         if name not in there:
             raise unknown("bank", name, there, f"Banks are in {bank_dir}.")
         bank.remove(bank_dir, name)
-        screen.console.print(f"{bank_dir / name} is deleted.")
+        screen.say(f"{bank_dir / name} is deleted.")

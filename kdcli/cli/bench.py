@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import USAGE, KdcliError
 
@@ -25,13 +26,13 @@ def add_to(app: typer.Typer) -> None:
 
 def bench(
     recipe: Annotated[
-        str, typer.Option(autocompletion=o.complete_recipe, help="A name of `kdcli recipes`.")
+        str, typer.Option(autocompletion=complete.recipe, help="A name of `kdcli recipes`.")
     ] = "kd",
     student: Annotated[
-        str, typer.Option(autocompletion=o.complete_model, help="A name of `kdcli models`.")
+        str, typer.Option(autocompletion=complete.model, help="A name of `kdcli models`.")
     ] = "resnet8x4",
     teacher: Annotated[
-        str, typer.Option(autocompletion=o.complete_model, help="The recipe's if absent.")
+        str, typer.Option(autocompletion=complete.model, help="The recipe's if absent.")
     ] = "",
     dataset: o.DatasetName = "cifar100",
     batch_size: o.BatchSize = None,
@@ -96,7 +97,7 @@ def bench(
     else:
         bench_page.show(told)
     if profile and compared:
-        screen.console.print(f"{profile}: open it in chrome://tracing or ui.perfetto.dev.")
+        screen.say(f"{profile}: open it in chrome://tracing or ui.perfetto.dev.")
 
 
 def resolve(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError
 
@@ -25,14 +26,14 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            autocompletion=o.complete_run,
+            autocompletion=complete.run,
             help="Names or folders of runs; all finished ones if absent.",
         ),
     ] = None,
     against: Annotated[
         str,
         typer.Option(
-            autocompletion=o.complete_run,
+            autocompletion=complete.run,
             help="Compare each with this run, not with its undistilled student.",
         ),
     ] = "",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 
 WIDE = 120  # columns of a terminal in which a summary has room
@@ -22,7 +23,7 @@ def datasets(
         str,
         typer.Argument(
             metavar="NAME",
-            autocompletion=o.complete_dataset,
+            autocompletion=complete.dataset,
             help="One dataset in full, or folder:PATH for images of your own. All if absent.",
         ),
     ] = "",

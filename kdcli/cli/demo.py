@@ -96,7 +96,7 @@ def call(command: str, *arguments: str) -> None:
     from kdcli.cli.main import app
     from kdcli.cli.show import screen
 
-    screen.console.print(f"\n[bold green]$ kdcli {shlex.join([command, *arguments])}[/bold green]")
+    screen.say(f"\n$ kdcli {shlex.join([command, *arguments])}", "bold green")
     with contextlib.redirect_stdout(io.StringIO() if screen.console.quiet else sys.stderr):
         app([command, *arguments], standalone_mode=False)
 

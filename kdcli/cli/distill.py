@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.recipe import Recipe
 
@@ -20,12 +21,12 @@ def distill(
     recipe: Annotated[
         str,
         typer.Option(
-            autocompletion=o.complete_recipe,
+            autocompletion=complete.recipe,
             help="A name of `kdcli recipes`, a .toml file, or several: at+kd.",
         ),
     ],
     student: Annotated[
-        str, typer.Option(autocompletion=o.complete_model, help="A name of `kdcli models`.")
+        str, typer.Option(autocompletion=complete.model, help="A name of `kdcli models`.")
     ],
     teacher: Annotated[
         list[str] | None,
@@ -44,7 +45,7 @@ def distill(
         bool, typer.Option("--allow-weak-teacher", help="Distil a teacher at chance level too.")
     ] = False,
     dataset: Annotated[
-        str, typer.Option(autocompletion=o.complete_dataset, help="The teacher's if absent.")
+        str, typer.Option(autocompletion=complete.dataset, help="The teacher's if absent.")
     ] = "",
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
@@ -105,12 +106,12 @@ def distill(
     )
     checked_folder(run_dir)
     for text in recipes.conflicts(recipes.parts(recipe)):
-        screen.console.print(f"[yellow]{text}[/yellow]")
+        screen.note(text)
     told, origin = None, "the recipe has none"
     if needs_teacher(written):
         told, origin = find(teacher or [], written.teacher, teacher_model, dataset, run_dir)
     elif teacher:
-        screen.console.print(f"[yellow]{written.name} reads no teacher: none is loaded.[/yellow]")
+        screen.note(f"{written.name} reads no teacher: none is loaded.")
     known = (told or {}).get("dataset")
     where = dataset or data.canonical(known or "cifar100")
     taught = {member["model"] for member in members({"teacher": told})}

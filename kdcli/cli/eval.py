@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 
 
@@ -20,7 +21,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="[RUN|CHECKPOINT|FILE.onnx]",
-            autocompletion=o.complete_run,
+            autocompletion=complete.run,
             help="The newest student if absent.",
         ),
     ] = "",
@@ -28,7 +29,7 @@ def evaluate(
         str, typer.Option(help="The architecture of a checkpoint that does not say it.")
     ] = "",
     dataset: Annotated[
-        str, typer.Option(autocompletion=o.complete_dataset, help="Its own if absent.")
+        str, typer.Option(autocompletion=complete.dataset, help="Its own if absent.")
     ] = "",
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Also the accuracy of each class.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
 
@@ -33,7 +34,7 @@ def export(
         str,
         typer.Argument(
             metavar="[RUN|CHECKPOINT]",
-            autocompletion=o.complete_run,
+            autocompletion=complete.run,
             help="The newest student if absent.",
         ),
     ] = "",
@@ -66,7 +67,7 @@ def export(
     ] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset; 18 if absent.")] = None,
     dataset: Annotated[
-        str, typer.Option(autocompletion=o.complete_dataset, help="Images to verify with.")
+        str, typer.Option(autocompletion=complete.dataset, help="Images to verify with.")
     ] = "",
     threads: o.Threads = None,
     data_dir: o.DataDir = Path("data"),

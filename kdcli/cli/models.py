@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def models(
         str,
         typer.Argument(
             metavar="NAME",
-            autocompletion=o.complete_model,
+            autocompletion=complete.model,
             help="One network in full: a name of the table, torchvision:NAME, timm:NAME or "
             "package.module:factory. All networks if absent.",
         ),

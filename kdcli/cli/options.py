@@ -1,52 +1,14 @@
-"""Options that several commands share, and what completes them; nothing here imports torch."""
+"""Options that several commands share; nothing here imports torch."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kdcli.cli import complete
+
 TRAIN, JUDGE, DEPLOY, LOOK = "Train", "Judge", "Deploy", "Look up"  # commands
 TRAINING, PLACES, OUTPUT = "Training", "Machine and places", "Output"  # options
-
-
-def complete_recipe(incomplete: str) -> list[str]:
-    """Recipe names that begin so; after a `+`, of the part behind it."""
-    from kdcli import recipes
-
-    head, plus, tail = incomplete.rpartition("+")
-    return [f"{head}{plus}{name}" for name in recipes.names() if name.startswith(tail)]
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """Model names that begin so."""
-    from kdcli import models
-
-    return [name for name in models.TABLE if name.lower().startswith(incomplete.lower())]
-
-
-def complete_dataset(incomplete: str) -> list[str]:
-    """Dataset names that begin so."""
-    from kdcli import data
-
-    return [name for name in data.TABLE if name.startswith(incomplete)]
-
-
-def complete_run(incomplete: str) -> list[str]:
-    """Names of finished and unfinished runs that begin so."""
-    import os
-
-    from kdcli import runs
-
-    folder = Path(os.environ.get("KDCLI_RUN_DIR", "runs"))
-    return [run.name for run in runs.all_runs(folder) if run.name.startswith(incomplete)]
-
-
-def complete_log(incomplete: str) -> list[str]:
-    """Names of services for the log; after a comma, the last of them."""
-    from kdcli import logs
-
-    head, comma, tail = incomplete.rpartition(",")
-    return [f"{head}{comma}{name}" for name in logs.names() if name.startswith(tail)]
 
 
 def set_workers(count: int | None) -> int | None:
@@ -99,7 +61,7 @@ Json = Annotated[
 DatasetName = Annotated[
     str,
     typer.Option(
-        autocompletion=complete_dataset,
+        autocompletion=complete.dataset,
         help="cifar100, shapes, ... (kdcli datasets) or folder:PATH.",
     ),
 ]
@@ -140,7 +102,7 @@ Log = Annotated[
     str,
     typer.Option(
         rich_help_panel=OUTPUT,
-        autocompletion=complete_log,
+        autocompletion=complete.log,
         help="Log also to tensorboard, mlflow, wandb (with commas); each is an extra of kdcli.",
     ),
 ]
@@ -220,5 +182,5 @@ DryRun = Annotated[
     ),
 ]
 RunName = Annotated[
-    str, typer.Option("--run", autocompletion=complete_run, help="A run's name or folder.")
+    str, typer.Option("--run", autocompletion=complete.run, help="A run's name or folder.")
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.cli.work.pick import FILES
 from kdcli.errors import DATA, KdcliError
@@ -26,7 +27,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[FILE.onnx|RUN] IMAGE",
-            autocompletion=o.complete_run,
+            autocompletion=complete.run,
             help="A network, the newest student if absent; then images, or folders of them.",
         ),
     ],

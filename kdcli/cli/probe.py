@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
 
@@ -25,7 +26,7 @@ def probe(
     dataset: Annotated[
         str,
         typer.Argument(
-            autocompletion=o.complete_dataset,
+            autocompletion=complete.dataset,
             help="stl10, tinyimagenet, ... (kdcli datasets) or folder:PATH.",
         ),
     ],
@@ -33,7 +34,7 @@ def probe(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            autocompletion=o.complete_run,
+            autocompletion=complete.run,
             help="Runs, folders or files, side by side; the newest student if absent.",
         ),
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError, unknown
 
@@ -22,7 +23,7 @@ def recipes(
         typer.Argument(
             metavar="NAME | copy NAME FILE",
             show_default=False,
-            autocompletion=o.complete_recipe,
+            autocompletion=complete.recipe,
             help="One recipe in full: a name, several (crd+kd) or a .toml file. All if absent. "
             "copy writes a shipped recipe to FILE, to start one of your own.",
         ),

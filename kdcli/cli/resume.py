@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError
 
@@ -17,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 def resume(
     run: Annotated[
         str,
-        typer.Argument(autocompletion=o.complete_run, help="The newest unfinished one if absent."),
+        typer.Argument(autocompletion=complete.run, help="The newest unfinished one if absent."),
     ] = "",
     device: o.Device = "auto",
     threads: o.Threads = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 from kdcli.errors import KdcliError
 
@@ -26,7 +27,7 @@ def runs(
         str,
         typer.Argument(
             metavar="NAME",
-            autocompletion=o.complete_run,
+            autocompletion=complete.run,
             help="One run in full, by its name or folder. All runs if absent.",
         ),
     ] = "",

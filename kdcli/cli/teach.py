@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kdcli.cli import complete
 from kdcli.cli import options as o
 
 
@@ -17,7 +18,7 @@ def teach(
     model: Annotated[
         str,
         typer.Argument(
-            autocompletion=o.complete_model,
+            autocompletion=complete.model,
             help="A name of `kdcli models`, torchvision:NAME, timm:NAME or package.module:factory.",
         ),
     ],

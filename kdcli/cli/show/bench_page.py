@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdcli.cli.show.screen import console, duration, out, table
+from kdcli.cli.show.screen import duration, out, say, table
 
 if TYPE_CHECKING:
     from kdcli.bench.comparison import Comparison
@@ -97,4 +97,4 @@ def _explain(told: dict[str, Any]) -> None:
         "whichever takes longer.",
     ]
     for line in lines:
-        console.print(f"[dim]{line}[/dim]")
+        say(line, "dim")

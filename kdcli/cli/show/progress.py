@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kdcli.cli.show.pace import Pace
-from kdcli.cli.show.screen import console, duration
+from kdcli.cli.show.screen import console, duration, say
 from kdcli.engine.report import Report
 
 SETTLED = 5.0  # seconds of training after which the whole run's length is guessed
@@ -78,7 +78,7 @@ class Screen(Report):
                 "help. Ctrl-C stops it, --resume goes on."
             )
         else:
-            console.print(f"[dim]{text}[/dim]")
+            say(text, "dim")
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         number, epochs = record["epoch"], self.pace.epochs

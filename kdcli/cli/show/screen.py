@@ -91,9 +91,14 @@ def resolved(title: str, origins: Mapping[str, tuple[object, str]]) -> None:
     console.print(table(title, ["", "value", "from"], rows))
 
 
+def say(text: str, style: str = "") -> None:
+    """Words, and not rich's markup, on standard error."""
+    console.print(text, style=style, markup=False)
+
+
 def note(text: str) -> None:
     """What a reader should know, on standard error."""
-    console.print(f"[yellow]{escape(text)}[/yellow]")
+    say(text, "yellow")
 
 
 def duration(seconds: float) -> str:

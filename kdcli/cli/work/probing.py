@@ -70,7 +70,7 @@ def _judged(
         for solver in plan.solvers:
             bars.reset(task, description=f"{name}: {solver}")
             results[solver] = _solved(solver, frozen, plan, report)
-            screen.console.print(f"[dim]{name}: {solver} {results[solver].top1:.2f} %[/dim]")
+            screen.say(f"{name}: {solver} {results[solver].top1:.2f} %", "dim")
     if picked.run:
         try:
             kept.keep(picked.run, loaded, results)

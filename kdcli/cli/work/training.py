@@ -11,7 +11,6 @@ from typing import Any
 
 from kdcli import runs
 from kdcli.cli.show import screen
-from kdcli.cli.show.screen import console
 from kdcli.errors import DIVERGED, STOPPED, KdcliError
 from kdcli.files import checked_name
 from kdcli.recipe import Recipe
@@ -59,12 +58,12 @@ def limit_threads(threads: int | None) -> None:
 def show(base: Recipe, recipe: Recipe, order: Order, variants: int = 1) -> None:
     """Print what was resolved, from where, and what differs from the recipe as it stands."""
     screen.resolved("", order.origins)
-    console.print(f"minimize {recipe.formula()}")
+    screen.say(f"minimize {recipe.formula()}")
     for key, before, now in differences(recipe, base):
         before = "the family's rate" if key == "lr" and before is None else before
-        console.print(f"[dim]{key}:[/dim] {now} [dim](recipe: {before})[/dim]")
+        screen.say(f"{key}: {now} (recipe: {before})", "dim")
     if variants > 1:
-        console.print(f"[dim]the first of a grid of {variants}[/dim]")
+        screen.say(f"the first of a grid of {variants}", "dim")
 
 
 @dataclass(frozen=True)
@@ -123,13 +122,13 @@ def needed(run: Run, config: Mapping[str, Any], order: Order) -> bool:
                 "or --overwrite to replace it."
             )
         if run.finished:
-            console.print(f"{run.path} is finished; --overwrite trains it again.")
+            screen.say(f"{run.path} is finished; --overwrite trains it again.")
             return False
         if not order.resume:
             raise KdcliError(f"{run.path} is unfinished: --resume goes on, --overwrite restarts.")
         return True
     if order.resume:
-        console.print(f"Nothing to resume in {run.path}: starting.")
+        screen.say(f"Nothing to resume in {run.path}: starting.")
     return True
 
 
@@ -146,7 +145,7 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
             scores = session.check_teachers(order.allow_weak_teacher)
             told = ", ".join(f"{top1:.1f} %" for top1 in scores)
             many = "s" * (len(scores) > 1)
-            console.print(f"[dim]teacher{many}: {told} on the first test images[/dim]")
+            screen.say(f"teacher{many}: {told} on the first test images", "dim")
         if not (run.path / "config.json").exists():
             run.begin(config)
         elif (was := run.config["machine"]["threads"]) != (now := config["machine"]["threads"]):
@@ -155,7 +154,7 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
         display.expect(sum(p.epochs for p in phases), session.loader.steps, session.recipe.batch)
         try:
             images = session.loader.steps * session.recipe.batch
-            logs = Logs(order.log, run, images, display.note, console.quiet)
+            logs = Logs(order.log, run, images, display.note, screen.console.quiet)
             with logs, display:
                 return session.run(run, stop, logs)
         except KdcliError as error:
