@@ -7,6 +7,7 @@ import torch
 
 from kdcli import models, recipes
 from kdcli.engine.checkpoint import Checkpoints
+from kdcli.engine.objective import Objective
 from kdcli.engine.phases import Phase, plan
 from kdcli.errors import KdcliError
 from kdcli.recipe import Pretrain
@@ -106,7 +107,7 @@ def test_the_top_of_a_student_is_that_of_its_family():
         ("MobileNetV2", ("conv2", "classifier.0")),
         ("ShuffleV2", ("conv2", "bn2", "linear")),
     ):
-        first, main = plan(recipe, models.build(name), rate=0.05)
+        first, main = plan(recipe, Objective(models.build(name), {}), rate=0.05)
         assert first.freeze == (*(f"student.{key}" for key in top), "x.*")
         assert main.freeze == ()
 
@@ -116,14 +117,16 @@ def test_a_phase_has_its_own_rate_or_the_main_one_and_keeps_it():
     recipe = replace(recipes.load("ce"), pretrain=phases)
     rates = [
         {phase.rate(epoch) for epoch in range(phase.epochs)}
-        for phase in plan(recipe, models.build("tiny8"), rate=0.05)
+        for phase in plan(recipe, Objective(models.build("tiny8"), {}), rate=0.05)
     ]
     assert rates[:2] == [{0.01}, {0.05}]
     assert len(rates[2]) == 4
 
 
-def test_a_freeze_list_names_modules_that_the_student_has():
-    student, frozen = models.build("tiny8", classes=8), replace(recipes.load("ce"), freeze=("x",))
-    plan(replace(frozen, freeze=("student.block?", "student.top", "*norm*")), student, 0.1)
-    with pytest.raises(KdcliError, match=r"in freeze 'student\.blok0'. Did you mean"):
-        plan(replace(frozen, freeze=("student.blok0",)), student, 0.1)
+def test_a_freeze_list_names_modules_that_the_student_and_the_losses_have():
+    made, ft = tiny.objective({"ft": 1.0}), recipes.load("ft")
+    right = ("student.block?", "student.top", "*norm*", "losses.ft.paraphraser", "losses.ft")
+    plan(replace(ft, freeze=right), made, 0.1)
+    for wrong in ("student.blok0", "losses.ft.paraphrase", "losses.dkd"):
+        with pytest.raises(KdcliError, match=rf"in freeze '{wrong}'. Did you mean"):
+            plan(replace(ft, freeze=(wrong,)), made, 0.1)

@@ -79,7 +79,7 @@ def trainer(
     return Trainer(
         made,
         Loader(dataset(), batch=batch, seed=0, device=device, views=made.views, **recipe.data),
-        plan(short, made.student, rate=0.05),
+        plan(short, made, rate=0.05),
         lambda parameters: update.build(parameters, **recipe.optimizer),
         accuracy(made),
         device=torch.device(device),

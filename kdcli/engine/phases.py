@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from fnmatch import filter as filter_names
 from fnmatch import fnmatchcase
 
+from kdcli.engine.objective import Objective
 from kdcli.errors import unknown
-from kdcli.models.network import Network
 from kdcli.recipe import Recipe
 
+OWN = ("student.", "losses.")  # what the names of modules begin with
 TOP = "student.top"  # in a freeze list: whatever the student's family has behind its last stage
 
 
@@ -52,7 +53,7 @@ def locate(phases: Sequence[Phase], epoch: int) -> tuple[Phase, int]:
     return phase, start
 
 
-def plan(recipe: Recipe, student: Network, rate: float) -> list[Phase]:
+def plan(recipe: Recipe, objective: Objective, rate: float) -> list[Phase]:
     """The recipe's pre-training phases, each at a constant rate, then its main one.
 
     `rate` is the main phase's learning rate, and that of the others where they have none of their
@@ -64,7 +65,7 @@ def plan(recipe: Recipe, student: Network, rate: float) -> list[Phase]:
             phase.epochs,
             phase.minimize,
             rate if phase.lr is None else phase.lr,
-            freeze=_spelt(phase.freeze, student),
+            freeze=_spelt(phase.freeze, objective),
         )
         for number, phase in enumerate(recipe.pretrain, 1)
     ]
@@ -75,20 +76,20 @@ def plan(recipe: Recipe, student: Network, rate: float) -> list[Phase]:
         rate,
         recipe.milestones,
         recipe.warmup,
-        _spelt(recipe.freeze, student),
+        _spelt(recipe.freeze, objective),
     )
     return [*before, main]
 
 
-def _spelt(freeze: tuple[str, ...], student: Network) -> tuple[str, ...]:
+def _spelt(freeze: tuple[str, ...], objective: Objective) -> tuple[str, ...]:
     """The patterns with `student.top` replaced by the modules that it stands for.
 
-    KdcliError for one that names a module which the student does not have.
+    KdcliError for one that names a module which neither the student nor a loss has.
     """
-    top = [f"student.{key}" for key in student.top]
-    parts = [*student.named_modules(), *student.named_parameters()]
-    own = [f"student.{name}" for name, _ in parts if name]
+    top = [f"student.{key}" for key in objective.student.top]
+    parts = [*objective.named_modules(), *objective.named_parameters()]
+    own = [name for name, _ in parts if "." in name]
     for pattern in freeze:
-        if pattern.startswith("student.") and pattern != TOP and not filter_names(own, pattern):
+        if pattern.startswith(OWN) and pattern != TOP and not filter_names(own, pattern):
             raise unknown("module in freeze", pattern, own, most=8)
     return tuple(key for item in freeze for key in (top if item == TOP else [item]))

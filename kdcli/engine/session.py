@@ -115,7 +115,7 @@ class Session:
         recipe = self.recipe
         row = models.TABLE.get(self.config["student"])
         rate = recipe.lr if recipe.lr is not None else row.lr if row else FOREIGN_RATE
-        return plan(recipe, self.student, rate)
+        return plan(recipe, self.objective, rate)
 
     def check_teachers(self, allow_weak: bool) -> list[float]:
         """The teachers' top-1 on some test images; KdcliError if one is no better than guessing."""
