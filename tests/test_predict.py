@@ -16,6 +16,7 @@ from PIL import Image
 
 from kdcli import models
 from kdcli.data.augment import normalise
+from kdcli.data.crops import square
 from kdcli.data.decode import rgb
 from kdcli.errors import KdcliError
 from kdcli.export import classify
@@ -110,6 +111,13 @@ def test_sixteen_bits_keep_their_shades():
     assert np.asarray(rgb(wide))[0, :, 1].tolist() == [0, 1, 128, 255]
     narrow = Image.fromarray(np.array([[0, 7, 255]], np.int32))
     assert np.asarray(rgb(narrow))[0, :, 2].tolist() == [0, 7, 255]
+
+
+def test_pixels_of_floating_point_are_refused_and_never_black(tmp_path):
+    path = tmp_path / "float.tiff"
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(path)
+    with pytest.raises(KdcliError, match="save 8 or 16 bits"):
+        square(path, 4, "stretch")
 
 
 def test_a_photograph_is_turned_as_the_camera_was(capsys, exported, tmp_path):

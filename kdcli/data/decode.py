@@ -88,10 +88,13 @@ def rgb(picture: Image.Image) -> Image.Image:
     """RGB of 8 bits, from any mode: transparency is dropped, an animation's first image taken.
 
     PIL cuts 16-bit grey at 255, so that a whole picture turns white; here it is divided by 257.
+    ValueError for floating point, whose range nothing tells.
     """
     if picture.mode == "RGB":
         picture.load()  # convert() would copy it, which takes as long as to decode it
         return picture
+    if picture.mode == "F":
+        raise ValueError("pixels of floating point have no known range; save 8 or 16 bits")
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.int64).clip(0, 65535)
         if picture.mode != "I" or values.max(initial=0) > 255:
