@@ -124,7 +124,8 @@ def pieces(study: Study) -> Iterator[Piece]:
     count = min(IMAGES, len(study.dataset.test.labels))
     yield Piece(
         "cka",
-        f"Linear CKA of teacher and student, layer by layer, {study.place}: {listed(found)}",
+        "Linear CKA of teacher and student, layer by layer, "
+        f"{study.place}: {listed(subject.name for subject in study.distilled)}",
         f"{count:,} test images in batches of {BATCH}, unbiased HSIC, maps flattened; teacher's "
         "layers upwards, student's to the right. 1: the same but for rotation and scale. "
         "Stage 0 is the stem.",
