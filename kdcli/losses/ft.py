@@ -2,7 +2,7 @@
 NeurIPS 2018, arXiv:1802.04977.
 
     before:   L = mean of ( D(E(F^t)) - F^t )²
-    then:     L = mean of | a(T(F^s)) - a(E(F^t)) |^power                                (Eq. 2)
+    then:     L = mean of | a(T(F^s)) - a(E(F^t)) |^power
 
 F [B, C, H, W] is the last stage. The paraphraser, encoder E and decoder D, is trained on the
 teacher's maps in the pre-training phase and then frozen; E gives k C_t channels, the factors. The
