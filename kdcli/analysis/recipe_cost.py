@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdcli import models, recipes
 from kdcli.analysis.cost import cost
 from kdcli.contracts import Batch, Features
-from kdcli.engine.objective import assemble, shows
+from kdcli.engine.objective import Objective, assemble, shows
 from kdcli.engine.phases import Phase, plan
 from kdcli.files import write_text
 from kdcli.losses import Loss
@@ -53,7 +53,7 @@ def weigh(recipe: Recipe) -> RecipeCost:
     """The cost of a recipe for the pair above; some seconds, most of them the losses'."""
     teacher, own = _network(TEACHER), _network(STUDENT)
     student, losses = assembled(recipe)
-    phases = plan(recipe, student, rate=1.0)
+    phases = plan(recipe, Objective(student, losses), rate=1.0)
     epochs = sum(phase.epochs for phase in phases)
     spent = [_phase(phase, student, teacher, losses, recipe.batch) for phase in phases]
     shares = [phase.epochs / epochs for phase in phases]
