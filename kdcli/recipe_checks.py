@@ -98,6 +98,8 @@ def _check_schedule(recipe: Recipe) -> None:
     for milestone in recipe.milestones:
         if not _number(milestone):
             raise KdcliError(f"milestones has {milestone!r}, but must be a list of epochs.")
+    if list(recipe.milestones) != sorted(recipe.milestones):
+        raise KdcliError(f"milestones are {list(recipe.milestones)}, but must rise.")
 
 
 def _number(value: object) -> bool:

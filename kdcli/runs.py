@@ -21,6 +21,10 @@ from kdcli.files import checked_name, environment_errors, write_json, write_text
 from kdcli.lock import held
 
 FORMAT = 1
+WAY_OUT = {
+    "config.json": "model.safetensors beside it can still be used as a file.",
+    "result.json": "Move it away: kdcli resume writes it again from the checkpoint.",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,14 @@ class Run:
         path = self.path / "log.jsonl"
         if not path.is_file():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            return [json.loads(line) for line in lines if line]
+        except ValueError as error:
+            raise KdcliError(
+                f"{path} is damaged ({error}). Move it away: the run goes on without it.",
+                CHECKPOINT,
+            ) from error
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Write what was asked."""
@@ -125,7 +136,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise KdcliError(f"cannot read {path}: {error.strerror}.", CHECKPOINT) from error
     except ValueError as error:
-        raise KdcliError(f"{path} is damaged ({error}); remove its folder.", CHECKPOINT) from error
+        raise KdcliError(
+            f"{path} is damaged ({error}). {WAY_OUT[path.name]}", CHECKPOINT
+        ) from error
 
 
 def all_runs(folder: Path) -> list[Run]:

@@ -69,6 +69,39 @@ def test_a_teacher_that_nothing_reads_is_said_to_be_left_out(capsys, images):
     assert answer.code == 0 and "ce reads no teacher" in answer.err
 
 
+def test_a_teacher_that_nothing_is_called_by_is_told_with_the_runs_that_are_there(capsys, images):
+    teach(capsys, images, "--name", "my-teacher")
+    distil = ("distill", "--recipe", "kd", "--student", "tiny8", *QUICK)
+    answer = call(capsys, *distil, "--teacher", "my-techer")
+    assert answer.code == 2 and "Did you mean 'my-teacher'" in answer.err
+
+
+def test_what_would_be_replaced_stays_until_its_successor_can_begin(capsys, images, tmp_path):
+    teach(capsys, images, "--name", "mine")
+    kept = tmp_path / "runs" / "mine"
+    before = {path.name: path.read_bytes() for path in kept.glob("*.*")}
+    gone = ("teach", "tiny8", "--dataset", "tinyimagenet", "--data-dir", tmp_path / "none", *QUICK)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "tiny-imagenet-200.zip").write_bytes(b"no archive")
+    answer = call(capsys, *gone, "--name", "mine", "--overwrite")
+    assert answer.code == 3
+    assert {path.name: path.read_bytes() for path in kept.glob("*.*")} == before
+    both = teach(capsys, images, "--name", "mine", "--overwrite", "--resume")
+    assert both.code == 2 and "give one of them" in both.err
+
+
+def test_the_recipe_of_another_command_is_not_distilled_by(capsys, images):
+    distil = ("distill", "--student", "tiny8", "--dataset", images, *QUICK)
+    for name in ("teach", "kd+probe"):
+        answer = call(capsys, *distil, "--recipe", name)
+        assert answer.code == 2 and f"kdcli {name.rpartition('+')[2]}." in answer.err
+
+
+def test_a_device_of_another_name_is_a_mistake_of_the_command(capsys, images):
+    answer = call(capsys, "teach", "tiny8", "--dataset", images, *QUICK, "--device", "gpu")
+    assert answer.code == 2 and "Known: auto, cpu, cuda, mps" in answer.err
+
+
 def test_a_dataset_is_known_before_a_teacher_of_it_is_looked_for(capsys, images):
     teach(capsys, images)
     ask = ("distill", "--recipe", "kd", "--student", "tiny8", "--teacher", "tiny8", "--dataset")

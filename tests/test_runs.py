@@ -64,6 +64,15 @@ def test_a_folder_in_use_is_refused_and_a_dead_process_s_is_taken_over(tmp_path)
     assert not (run.path / "lock").exists()
 
 
+def test_a_damaged_log_or_result_is_told_with_the_way_out(tmp_path):
+    run = made(tmp_path, "one")
+    for file, read in (("log.jsonl", Run.log), ("result.json", lambda run: run.result)):
+        (run.path / file).write_text('{"epoch": 1}\n{"epo')
+        with pytest.raises(KdcliError, match=f"{file} is damaged .*Move it away") as caught:
+            read(Run(run.path))
+        assert caught.value.code == CHECKPOINT
+
+
 def test_a_damaged_config_is_one_sentence(tmp_path):
     made(tmp_path, "one")
     (tmp_path / "one" / "config.json").write_text("{")

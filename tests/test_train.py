@@ -1,5 +1,7 @@
 """The loop: a stop and a resume change nothing, a bad step touches nothing, a schedule is kept."""
 
+import time
+
 import pytest
 import torch
 
@@ -52,6 +54,19 @@ def test_a_resumed_run_ends_with_the_same_bits(name, steps, tmp_path):
             value.zero_()
     assert final(resumed)[1] == log
     assert tiny.same(tiny.snapshot(resumed.objective), whole)
+
+
+def test_an_epoch_that_was_stopped_counts_the_seconds_before_and_after(tmp_path):
+    report, checkpoints = StopAfter(2), Checkpoints(tmp_path)
+    slow = tiny.trainer(
+        recipes.load("ce"), checkpoints=checkpoints, report=report, stop=report.stop
+    )
+    plain = slow.loader.batches
+    slow.loader.batches = lambda *where: (time.sleep(0.3) or batch for batch in plain(*where))
+    with pytest.raises(KdcliError, match="nothing is lost"):
+        slow.fit()
+    first, second = tiny.trainer(recipes.load("ce"), checkpoints=checkpoints).fit()
+    assert first["seconds"] > 0.6 > second["seconds"]
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path):

@@ -132,6 +132,7 @@ def _grouped(
         raise KdcliError(f"nothing to compare: {reason}")
     others, _ = _usable(runs.all_runs(run_dir))
     places = {run.path.resolve() for run in given}
+    notes += _retrained(given)
     groups, repeats = together(given)
     store, _ = together(run for run in others if run.path.resolve() not in places)
     if not against:
@@ -144,6 +145,24 @@ def _grouped(
     return groups, store, next(holding, None) or together(measure)[0][0], [*notes, *repeats]
 
 
+def _retrained(found: list[Run]) -> list[str]:
+    """A sentence for each teacher that is no longer the one that taught some of the runs."""
+    from kdcli.ensembles import members
+    from kdcli.runs import Run
+
+    taught: dict[tuple[str, float], list[str]] = {}
+    for run in found:
+        for told in members(run.config):
+            now = Run(run.path.parent / told["run"]) if told.get("run") else run
+            if now is not run and now.finished and now.result["top1"] != told["top1"]:
+                taught.setdefault((now.name, told["top1"]), []).append(run.name)
+    return [
+        f"{teacher} was trained again since it taught {', '.join(names)}, whose gap is to what it "
+        f"was then: {top1:.2f} %."
+        for (teacher, top1), names in taught.items()
+    ]
+
+
 def _usable(found: list[Run]) -> tuple[list[Run], list[str]]:
     """Runs that are finished and whole, and a sentence for each other."""
     from kdcli.analysis.groups import describes
@@ -153,6 +172,8 @@ def _usable(found: list[Run]) -> tuple[list[Run], list[str]]:
         try:
             if run.finished and describes(run):
                 good.append(run)
+            elif run.state == "diverged":
+                notes.append(f"{run.name} diverged.")
             elif not run.finished:
                 notes.append(f"{run.name} is unfinished (kdcli resume {run.name}).")
             else:

@@ -87,7 +87,7 @@ def _list(rows: list[dict[str, Any]]) -> None:
     shown = []
     for row in rows:
         # a long reason, as of a folder that lacks files, belongs to the page of the one dataset
-        state = "[green]ready[/]" if row["ready"] else f"[yellow]{row['state']}[/]"
+        state = "[green]found[/]" if row["ready"] else f"[yellow]{row['state']}[/]"
         counts = (row["classes"], f"{row['size']}x{row['size']}", row["train"], row["test"])
         what = [f"[dim]{escape(row['summary'])}[/]"] if wide else []
         shown.append([f"[cyan]{row['name']}[/]", *counts, row["megabytes"] or "–", state, *what])

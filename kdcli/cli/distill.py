@@ -9,7 +9,10 @@ import typer
 
 from kdcli.cli import complete
 from kdcli.cli import options as o
+from kdcli.errors import KdcliError
 from kdcli.recipe import Recipe
+
+COMMANDS = ("teach", "probe")  # recipes that commands of these names follow
 
 
 def add_to(app: typer.Typer) -> None:
@@ -90,6 +93,9 @@ def distill(
     screen.quieten(quiet)
     student = models.canonical(student)
     written = recipes.load(recipe)
+    for part in recipes.parts(recipe):
+        if part.name in COMMANDS:
+            raise KdcliError(f"'{part.name}' is the recipe of a command: kdcli {part.name}.")
     dataset = data.canonical(dataset) if dataset else ""
     order = training.Order(
         data_dir,

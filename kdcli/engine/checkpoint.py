@@ -57,9 +57,10 @@ class Checkpoints:
             needed = sum(tensor.nbytes for tensor in tensors.values()) + (1 << 20)
             free = shutil.disk_usage(self.folder).free
             if free < needed:
+                what = "The last checkpoint is kept: free some space and resume."
                 raise KdcliError(
                     f"the disk of {self.folder} is full: a checkpoint needs {needed:,} bytes, "
-                    f"{free:,} are free. The last checkpoint is kept; free some space and resume.",
+                    f"{free:,} are free. {what if self.steps() else 'Free some space.'}",
                     ENVIRONMENT,
                 )
             aside = self.folder / f".tmp-{final.name}-{os.getpid()}"

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from kdcli.errors import ENVIRONMENT, KdcliError
+from kdcli.errors import ENVIRONMENT, KdcliError, unknown
+
+KINDS = ("cpu", "cuda", "mps")
 
 
 def device_of(name: str) -> torch.device:
@@ -19,6 +21,8 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    if name.partition(":")[0] not in KINDS:
+        raise unknown("--device", name, ["auto", *KINDS])
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -61,7 +61,7 @@ class Trainer:
         self.lr = torch.zeros((), device=device)
         self.local_epoch = torch.zeros((), dtype=torch.int64, device=device)
         self.phase: Phase | None = None
-        self.unlogged = False
+        self.unlogged, self.spent = False, 0.0  # seconds of this epoch before a resume
 
     @property
     def epochs(self) -> int:
@@ -84,10 +84,7 @@ class Trainer:
         return self.history
 
     def seconds_per_step(self, steps: int = 4, warm: int | None = None) -> float:
-        """Train `steps` for their time, after `warm` for nothing; the run is spent afterwards.
-
-        None: as many as the runner needs to be as fast as it will be.
-        """
+        """Of `steps` after `warm`, or what the runner needs to be fast; the run is spent then."""
         self._begin_epoch()
         stepping = chain.from_iterable(self.runner.run(epoch, 0) for epoch in count())
         deque(islice(stepping, self.runner.warm if warm is None else warm), maxlen=0)
@@ -109,7 +106,8 @@ class Trainer:
         self.rate = phase.rate(self.epoch - start)
         self.lr.fill_(self.rate)
         self.local_epoch.fill_(self.epoch - start)
-        self.began = self.read_at = time.monotonic()
+        self.read_at = time.monotonic()
+        self.began, self.spent = self.read_at - self.spent, 0.0
 
     def _enter(self, phase: Phase) -> None:
         """Begin a phase: a fresh optimizer over what asks for gradients and is not frozen."""
@@ -183,8 +181,9 @@ class Trainer:
         check_finite(state, self.epoch, self.step)
         tensors = packed(objective=state, update=self.update.state(), meters=self.meters.state())
         done = self.epoch * self.loader.steps + self.step
+        spent = time.monotonic() - self.began if self.step else 0.0
         where = {"epoch": self.epoch, "step": self.step, "phase": self.phases.index(self.phase)}
-        self.checkpoints.save(done, tensors, {**where, "history": self.history})
+        self.checkpoints.save(done, tensors, {**where, "seconds": spent, "history": self.history})
 
     def _resume(self) -> None:
         saved = self.checkpoints.load(self.report.note) if self.checkpoints else None
@@ -194,6 +193,7 @@ class Trainer:
         parts = unpacked(tensors)
         self.objective.load_state_dict(parts["objective"])
         self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+        self.spent = state.get("seconds", 0.0)
         self._enter(self.phases[state["phase"]])
         self.update.restore(parts["update"])
         self.meters.restore(parts["meters"])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdcli.errors import KdcliError
+from kdcli.errors import KdcliError, unknown
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar")  # never ends of a model name
 
@@ -81,10 +81,18 @@ def find_teacher(
         return _of_run(run, digest(run.model)), "--teacher, a run"
     if path.suffix in CHECKPOINTS:
         raise KdcliError(f"there is no file {asked}, which --teacher names.")
-    name = models.canonical(asked)
+    try:
+        name = models.canonical(asked)
+    except KdcliError:
+        known = [one.name for one in reversed(runs.all_runs(run_dir))] + list(models.TABLE)
+        there = f"It is a run in {run_dir}, a file or a model."
+        raise unknown("teacher", asked, known, there, most=8) from None
     wanted = {"student": name} | ({"dataset": dataset} if dataset else {})
     run = runs.newest(run_dir, kind="teach", **wanted) or runs.newest(run_dir, **wanted)
     if run is None:
+        begun = [one.name for one in runs.all_runs(run_dir) if _begun(one, wanted)]
+        if begun:
+            raise KdcliError(f"the teacher {begun[-1]} is unfinished; kdcli resume {begun[-1]}.")
         others = [
             one.name
             for one in runs.all_runs(run_dir)
@@ -104,6 +112,12 @@ def find_teacher(
         )
     origin = f"{'the recipe' if by_recipe else '--teacher'}: the newest {name} in {run_dir}"
     return _of_run(run, digest(run.model)), origin
+
+
+def _begun(run: Any, wanted: dict[str, str]) -> bool:
+    """Whether an unfinished run would be such a teacher."""
+    told = {"kind": "teach", **wanted}
+    return run.state == "unfinished" and all(run.config.get(k) == v for k, v in told.items())
 
 
 def _of_run(run: Any, content: str) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class Order:
     origins: Origins = field(default_factory=dict)
     display: Callable[[str], Any] | None = None  # of a run's name; a Screen if None
 
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise KdcliError("--resume goes on and --overwrite starts again: give one of them.")
+
     def plain(self) -> dict[str, Any]:
         """What a run in a process of its own must know of it, for JSON."""
         told = {**asdict(self), "data_dir": str(self.data_dir), "run_dir": str(self.run_dir)}
@@ -83,9 +87,7 @@ def train(cell: Cell, order: Order) -> dict[str, Any]:
         return rehearse(cell.config, run.path, order.data_dir, order.device, order.json)
     try:
         with run.locked():
-            if run.config and order.overwrite:
-                run = _cleared(run)
-            if not needed(run, cell.config, order):
+            if not order.overwrite and not needed(run, cell.config, order):
                 return {"run": str(run.path), **run.result}
             return {"run": str(run.path), **_train(run, cell.config, order)}
     finally:
@@ -146,6 +148,8 @@ def _train(run: Run, config: Mapping[str, Any], order: Order) -> dict[str, Any]:
             told = ", ".join(f"{top1:.1f} %" for top1 in scores)
             many = "s" * (len(scores) > 1)
             screen.say(f"teacher{many}: {told} on the first test images", "dim")
+        if order.overwrite:  # not before: what could not begin has cost nothing
+            run = _cleared(run)
         if not (run.path / "config.json").exists():
             run.begin(config)
         elif (was := run.config["machine"]["threads"]) != (now := config["machine"]["threads"]):
