@@ -248,6 +248,19 @@ def test_the_command_says_the_same_on_the_screen_and_asks_no_network_twice(
     assert call(capsys, "compare", "--device", "cpu").out == first.out
 
 
+def test_a_teacher_that_was_trained_again_since_is_said(capsys, store):
+    names = [path.name for path in store.iterdir()]
+    kd, teacher = (next(n for n in names if n.startswith(k)) for k in ("kd", "teach"))
+    config = json.loads((store / kd / "config.json").read_text())
+    config["teacher"] |= {"run": teacher, "top1": 60.0}
+    for top1, told in ((60.0, False), (55.5, True)):
+        config["teacher"]["top1"] = top1
+        (store / kd / "config.json").write_text(json.dumps(config))
+        words = " ".join(call(capsys, "compare", "--resamples", "0", "--device", "cpu").err.split())
+        assert (f"{teacher} was trained again since it taught {kd}" in words) == told
+        assert ("what it was then: 55.50 %" in words) == told
+
+
 def test_against_one_run_there_is_a_p(capsys, store):
     names = [path.name for path in store.iterdir()]
     alone = next(name for name in names if name.startswith("ce") and name.endswith("s0"))
