@@ -18,7 +18,8 @@ app = typer.Typer(
     help="Distil an image classifier into a small, deployable one: from a published recipe to a "
     "verified ONNX file.\n\nStart with [bold]kdcli demo[/bold], or: kdcli teach resnet32x4, "
     "kdcli distill --recipe mcld --student resnet8x4, kdcli probe stl10, kdcli eval, "
-    "kdcli export onnx.\n\nKDCLI_DATA_DIR and KDCLI_RUN_DIR set where data and runs are.",
+    "kdcli export onnx.\n\nKDCLI_DATA_DIR, KDCLI_RUN_DIR and KDCLI_BANK_DIR set "
+    "where data, runs and teachers' answers are.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
