@@ -124,8 +124,8 @@ class Checkpoints:
                 note(f"The checkpoint of step {step} is damaged ({error}); {then}.")
         if steps or list(self.folder.glob("*.corrupt")):
             raise KdcliError(
-                f"every checkpoint in {self.folder} is damaged; nothing was deleted. Train it again "
-                "with --overwrite.",
+                f"every checkpoint in {self.folder} is damaged; nothing was deleted. Train the run "
+                "again with --overwrite.",
                 CHECKPOINT,
             )
         return None
