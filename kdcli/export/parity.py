@@ -80,7 +80,7 @@ def compare(file: Tensor, torch_: Tensor, images: int, labels: Tensor | None) ->
     best, second = torch_.topk(min(2, torch_.shape[1]), dim=1).values[:, [0, -1]].unbind(1)
     same = file.argmax(1) == torch_.argmax(1)
     top1 = [
-        None if labels is None else 100 * (one[:images].argmax(1) == labels).double().mean().item()
+        None if labels is None else 100 * (one[:images].argmax(1) == labels).sum().item() / images
         for one in (file, torch_)
     ]
     return Parity(
