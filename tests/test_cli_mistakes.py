@@ -90,6 +90,18 @@ def test_what_would_be_replaced_stays_until_its_successor_can_begin(capsys, imag
     assert both.code == 2 and "give one of them" in both.err
 
 
+def test_a_mistake_in_what_was_typed_is_one_line_that_says_where_to_look(capsys):
+    for words, told in (
+        (("teach", "tiny8", "--lr", "abc"), "'--lr'"),
+        (("teach",), "Missing argument"),
+        (("distil",), "No such command 'distil'"),
+        (("bank", "build", "x", "--colums", "logits"), "See: kdcli bank build --help"),
+    ):
+        answer = call(capsys, *words)
+        assert answer.code == 2 and answer.err.count("\n") == 1
+        assert answer.err.startswith("kdcli: ") and told in answer.err and "--help" in answer.err
+
+
 def test_the_recipe_of_another_command_is_not_distilled_by(capsys, images):
     distil = ("distill", "--student", "tiny8", "--dataset", images, *QUICK)
     for name in ("teach", "kd+probe"):

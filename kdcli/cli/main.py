@@ -42,7 +42,23 @@ def _version(
         raise typer.Exit
 
 
-def run(work: Callable[[], object] = app) -> None:
+def typed() -> None:
+    """What was typed; a mistake in it is an error like any other, and not a box of five lines."""
+    try:
+        left = app(prog_name="kdcli", standalone_mode=False)
+    except Exception as error:  # a class of typer's that is elsewhere in other versions of it
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        where = getattr(getattr(error, "ctx", None), "command_path", "kdcli")
+        raise KdcliError(f"{error.format_message().rstrip('.')}. See: {where} --help") from None
+    if isinstance(left, int):
+        sys.exit(left)
+
+
+def run(work: Callable[[], object] = typed) -> None:
     """Do `work`; every error is one line and an exit code, a traceback needs --debug."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name beyond the terminal's alphabet is no error
