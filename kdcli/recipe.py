@@ -1,16 +1,23 @@
-"""What a recipe is: a training objective as checked plain values; an unknown key is an error."""
+"""What a recipe is: a training objective as plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
-
-from kdcli.errors import KdcliError, unknown
-from kdcli.recipe_checks import NUMBER, check
 
 PROTOCOL = "SGD 0.9, 240 epochs, rate / 10 after 150, 180 and 210, batch 64"
 OPTIMIZER = {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+
+
+@cache
+def folder() -> Path:
+    """Where the shipped recipes stand: inside an installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    inside = here / "_recipes"
+    return inside if inside.is_dir() else here.parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -68,57 +75,6 @@ class Recipe:
             inside = ", ".join(f"{key}={value}" for key, value in told.items())
             parts.append(f"{weight:g} {term}" + (f"({inside})" if inside else ""))
         return " + ".join(parts)
-
-
-KEYS = [item.name for item in fields(Recipe) if item.name != "name"]
-KINDS: dict[str, tuple[type, ...]] = {
-    "paper": (str,), "summary": (str,), "group": (str,), "teacher": (str,),
-    "minimize": (Mapping,), "losses": (Mapping,), "warmup": (Mapping,), "optimizer": (Mapping,),
-    "data": (Mapping,), "pairs": (Mapping,), "datasets": (Mapping,),
-    "freeze": (list, tuple), "milestones": (list, tuple), "pretrain": (list, tuple),
-    "epochs": (int,), "batch": (int,), "lr": NUMBER,
-}  # fmt: skip
-
-
-def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """A checked recipe from plain values."""
-    values = dict(values)
-    for key, value in values.items():
-        if key != "name" and key not in KEYS:
-            raise unknown("recipe key", key, KEYS)
-        _check_kind(key, value)
-    for key in ("paper", "minimize"):
-        if not values.get(key):
-            raise KdcliError(f"'{key}' is missing.")
-    values["optimizer"] = OPTIMIZER | dict(values.get("optimizer", {}))
-    for key in ("freeze", "milestones"):
-        if key in values:
-            values[key] = tuple(values[key])
-    values["pretrain"] = tuple(_pretrain(phase) for phase in values.get("pretrain", ()))
-    recipe = Recipe(**values)
-    check(recipe)
-    return recipe
-
-
-def _check_kind(key: str, value: object) -> None:
-    if key not in KINDS or value is None:
-        return
-    if not isinstance(value, KINDS[key]) or isinstance(value, bool):
-        allowed = " or ".join(kind.__name__.lower() for kind in KINDS[key])
-        raise KdcliError(f"'{key}' is {value!r}, but must be a {allowed}.")
-
-
-def _pretrain(values: Mapping[str, Any]) -> Pretrain:
-    if not isinstance(values, Mapping):
-        raise KdcliError(f"pretrain has {values!r}, but each phase must be a [[pretrain]] table.")
-    known = [item.name for item in fields(Pretrain)]
-    for key in values:
-        if key not in known:
-            raise unknown("[[pretrain]] key", key, known)
-        _check_kind(key, values[key])
-    if not values.get("minimize") or (values.get("epochs") or 0) < 1:
-        raise KdcliError("[[pretrain]] needs 'minimize' and at least 1 of 'epochs'.")
-    return Pretrain(**{**values, "freeze": tuple(values.get("freeze", ()))})
 
 
 def scaled(recipe: Recipe, epochs: int | None) -> Recipe:

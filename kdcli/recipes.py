@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from functools import cache
 from pathlib import Path
 
 from kdcli.composition import compose, conflicts
 from kdcli.errors import KdcliError, unknown
 from kdcli.models import TABLE
-from kdcli.recipe import Recipe, from_dict
+from kdcli.recipe import Recipe, folder
+from kdcli.recipe_values import from_dict
 
 __all__ = ["compose", "conflicts", "folder", "load", "names", "parts", "read"]
-
-
-@cache
-def folder() -> Path:
-    """Where the shipped recipes stand: inside an installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    inside = here / "_recipes"
-    return inside if inside.is_dir() else here.parent / "recipes"
 
 
 def names() -> list[str]:

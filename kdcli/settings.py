@@ -11,8 +11,8 @@ from typing import Any
 
 from kdcli.data import TABLE
 from kdcli.errors import KdcliError, unknown
-from kdcli.recipe import KINDS, NUMBER, Recipe, from_dict
-from kdcli.recipes import folder
+from kdcli.recipe import Recipe, folder
+from kdcli.recipe_values import KINDS, NUMBER, from_dict
 
 TABLES = ("pairs", "datasets")  # of a recipe: what it would be elsewhere, so no setting
 

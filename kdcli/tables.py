@@ -27,7 +27,7 @@ def own_mark(paper: str) -> list[str]:
 
 def every() -> tuple[tuple[str, dict[str, Any]], ...]:
     """Every table with its file's name, in their natural order."""
-    from kdcli.recipes import folder
+    from kdcli.recipe import folder
 
     return _read(folder() / "tables")
 

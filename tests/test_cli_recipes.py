@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from kdcli import losses, recipes
+from kdcli import losses, recipe, recipes
 from kdcli.cli import recipes as recipes_command
 from kdcli.cli.show import published, recipe_list, recipe_page
 from kdcli.errors import ENVIRONMENT, USAGE, KdcliError
@@ -23,7 +23,8 @@ def printed(capsys):
 def folder(tmp_path, monkeypatch):
     """A recipe folder of the test's own."""
     (tmp_path / "tables").mkdir()
-    monkeypatch.setattr(recipes, "folder", lambda: tmp_path)
+    for module in (recipe, recipes):
+        monkeypatch.setattr(module, "folder", lambda: tmp_path)
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from kdcli import models, recipes
 from kdcli.analysis.cost import cost
 from kdcli.analysis.recipe_cost import PROBE, STUDENT, TEACHER, assembled, carried, weigh
 from kdcli.cli.show import recipe_costs, recipe_list, recipe_page
-from kdcli.recipe import from_dict
+from kdcli.recipe_values import from_dict
 
 NAMES = [name for name in recipes.names() if name != PROBE]
 WRITTEN = recipe_costs.written()

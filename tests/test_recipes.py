@@ -6,7 +6,8 @@ import pytest
 
 from kdcli import losses, models, recipes
 from kdcli.errors import KdcliError
-from kdcli.recipe import from_dict, scaled
+from kdcli.recipe import scaled
+from kdcli.recipe_values import from_dict
 from kdcli.settings import differences, for_dataset, for_pair, override, parse_settings
 
 NAMES = recipes.names()

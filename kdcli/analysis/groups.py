@@ -11,7 +11,8 @@ from typing import Any
 from kdcli import tables
 from kdcli.analysis.shipped import changes, image_size, labels_alone, shipped
 from kdcli.errors import KdcliError
-from kdcli.recipe import Recipe, from_dict
+from kdcli.recipe import Recipe
+from kdcli.recipe_values import from_dict
 from kdcli.runs import Run
 from kdcli.tables import Printed
 

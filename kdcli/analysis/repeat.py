@@ -12,7 +12,8 @@ from kdcli.analysis.shipped import changes, shipped
 from kdcli.ensembles import members
 from kdcli.errors import KdcliError
 from kdcli.export.provenance import shareable
-from kdcli.recipe import Recipe, from_dict
+from kdcli.recipe import Recipe
+from kdcli.recipe_values import from_dict
 from kdcli.runs import Run, default_name
 
 WORDS = ("name", "paper", "summary", "group", "teacher")  # keys of a recipe that train nothing

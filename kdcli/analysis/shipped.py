@@ -7,7 +7,8 @@ from typing import Any
 
 from kdcli import recipes
 from kdcli.ensembles import members
-from kdcli.recipe import Recipe, from_dict, scaled
+from kdcli.recipe import Recipe, scaled
+from kdcli.recipe_values import from_dict
 from kdcli.settings import differences, for_dataset, for_pair
 
 EMPTY = ({}, [], ())

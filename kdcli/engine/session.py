@@ -30,7 +30,8 @@ from kdcli.ensembles import members
 from kdcli.errors import CHECKPOINT, KdcliError
 from kdcli.models import weights
 from kdcli.models.network import Network
-from kdcli.recipe import Recipe, from_dict
+from kdcli.recipe import Recipe
+from kdcli.recipe_values import from_dict
 from kdcli.runs import Run
 
 FOREIGN_RATE = 0.05  # of networks outside the table: that of most families in it

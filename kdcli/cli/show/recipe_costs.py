@@ -7,8 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kdcli.errors import KdcliError
-from kdcli.recipe import Recipe
-from kdcli.recipes import folder
+from kdcli.recipe import Recipe, folder
 
 
 def written() -> dict[str, Any]:

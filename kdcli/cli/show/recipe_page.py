@@ -8,8 +8,7 @@ from typing import Any
 
 from kdcli.cli.show import recipe_costs
 from kdcli.cli.show.published import published
-from kdcli.recipe import PROTOCOL, Recipe
-from kdcli.recipes import folder
+from kdcli.recipe import PROTOCOL, Recipe, folder
 
 STYLE = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0)}
 TOLD = ("name", "paper", "summary", "group", "minimize", "pairs", "datasets")

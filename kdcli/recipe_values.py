@@ -1,24 +1,74 @@
-"""What must hold of a recipe's values, each fault a sentence; nothing here imports torch."""
+"""Plain values into a recipe: what must hold of them, each fault a sentence, and no torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from kdcli.data import TABLE, check_options
 from kdcli.errors import KdcliError, unknown
-
-if TYPE_CHECKING:
-    from kdcli.recipe import Recipe
+from kdcli.recipe import OPTIMIZER, Pretrain, Recipe
 
 NUMBER = (int, float)
 FROZEN = ("student", "losses")  # what the modules of an objective are called by
 
 
-def check(recipe: Recipe) -> None:
+KEYS = [item.name for item in fields(Recipe) if item.name != "name"]
+KINDS: dict[str, tuple[type, ...]] = {
+    "paper": (str,), "summary": (str,), "group": (str,), "teacher": (str,),
+    "minimize": (Mapping,), "losses": (Mapping,), "warmup": (Mapping,), "optimizer": (Mapping,),
+    "data": (Mapping,), "pairs": (Mapping,), "datasets": (Mapping,),
+    "freeze": (list, tuple), "milestones": (list, tuple), "pretrain": (list, tuple),
+    "epochs": (int,), "batch": (int,), "lr": NUMBER,
+}  # fmt: skip
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """A checked recipe from plain values."""
+    values = dict(values)
+    for key, value in values.items():
+        if key != "name" and key not in KEYS:
+            raise unknown("recipe key", key, KEYS)
+        _check_kind(key, value)
+    for key in ("paper", "minimize"):
+        if not values.get(key):
+            raise KdcliError(f"'{key}' is missing.")
+    values["optimizer"] = OPTIMIZER | dict(values.get("optimizer", {}))
+    for key in ("freeze", "milestones"):
+        if key in values:
+            values[key] = tuple(values[key])
+    values["pretrain"] = tuple(_pretrain(phase) for phase in values.get("pretrain", ()))
+    recipe = Recipe(**values)
+    _check(recipe)
+    return recipe
+
+
+def _check_kind(key: str, value: object) -> None:
+    if key not in KINDS or value is None:
+        return
+    if not isinstance(value, KINDS[key]) or isinstance(value, bool):
+        allowed = " or ".join(kind.__name__.lower() for kind in KINDS[key])
+        raise KdcliError(f"'{key}' is {value!r}, but must be a {allowed}.")
+
+
+def _pretrain(values: Mapping[str, Any]) -> Pretrain:
+    if not isinstance(values, Mapping):
+        raise KdcliError(f"pretrain has {values!r}, but each phase must be a [[pretrain]] table.")
+    known = [item.name for item in fields(Pretrain)]
+    for key in values:
+        if key not in known:
+            raise unknown("[[pretrain]] key", key, known)
+        _check_kind(key, values[key])
+    if not values.get("minimize") or (values.get("epochs") or 0) < 1:
+        raise KdcliError("[[pretrain]] needs 'minimize' and at least 1 of 'epochs'.")
+    return Pretrain(**{**values, "freeze": tuple(values.get("freeze", ()))})
+
+
+def _check(recipe: Recipe) -> None:
     """KdcliError for the first thing that cannot be trained, or would be left unread."""
     for kind in ("losses", "pairs", "datasets"):
         for name, table in getattr(recipe, kind).items():
