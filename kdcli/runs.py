@@ -21,6 +21,7 @@ from kdcli.files import checked_name, environment_errors, write_json, write_text
 from kdcli.lock import held
 
 FORMAT = 1
+UNSAID = {"precision": "tf32"}  # of runs that were begun before it was written down
 WAY_OUT = {
     "config.json": "model.safetensors beside it can still be used as a file.",
     "result.json": "Move it away: kdcli resume writes it again from the checkpoint.",
@@ -96,7 +97,8 @@ class Run:
         """Where `config` asks for another run than this folder holds, a sentence a key."""
         from kdcli.settings import flatten
 
-        then, now = flatten(self.config), flatten({"format": FORMAT, **_plain(config)})
+        then = flatten({**UNSAID, **self.config})
+        now = flatten({**UNSAID, "format": FORMAT, **_plain(config)})
         keys = [key for key in dict.fromkeys([*then, *now]) if not MAY_DIFFER.match(key)]
         return [
             f"{key}: {then.get(key)} then, {now.get(key)} now"

@@ -50,6 +50,12 @@ def test_another_configuration_is_told_key_by_key_and_the_machine_is_not(tmp_pat
     assert run.differences({**asked, "dataset": "else"}) == ["dataset: made then, else now"]
 
 
+def test_a_run_from_before_precision_was_written_down_is_no_other_run(tmp_path):
+    run = made(tmp_path, "one")
+    assert run.differences({**CONFIG, "precision": "tf32"}) == []
+    assert run.differences({**CONFIG, "precision": "bf16"}) == ["precision: tf32 then, bf16 now"]
+
+
 def test_a_folder_in_use_is_refused_and_a_dead_process_s_is_taken_over(tmp_path):
     run = Run(tmp_path / "one")
     with run.locked(), pytest.raises(KdcliError, match="in use by process"), run.locked():
